@@ -301,8 +301,9 @@ describe.skipIf(absent !== undefined)('the chart', () => {
   test('a cluster of version 0.1.0 is upgraded with the commands of the README', async () => {
     await using own = await ownCluster('127.0.0.19');
     const [, commands = ''] =
-      /Pods are labelled[\s\S]*?```sh\n([\s\S]*?)```/.exec(fs.readFileSync(path.join(deploy, 'README.md'), 'utf8')) ??
-      [];
+      /## Coming from 0\.1\.0\n[\s\S]*?```sh\n([\s\S]*?)```/.exec(
+        fs.readFileSync(path.join(deploy, 'README.md'), 'utf8'),
+      ) ?? [];
     const run = (...args: string[]) => kubectl(as(own.access), ...args);
     const before = path.join(makeFolder(), 'before.yaml');
     const old = JSON.stringify(render(deploy))
@@ -331,7 +332,8 @@ describe.skipIf(absent !== undefined)('the chart', () => {
       const { status, stderr } = await running;
       expect({ command, status, stderr }).toEqual({ command, status: 0, stderr: '' });
     }
-    expect((await run('apply', '-k', deploy)).status).toBe(0);
+    const again = await run('apply', '-k', deploy);
+    expect(again, again.stderr).toMatchObject({ status: 0 });
     const pods = await run('get', 'pods', '-n', 'tka-system', '-l', 'app.kubernetes.io/name=tka', '-o', 'name');
     expect(pods.stdout.trim()).toBe('pod/tka-0');
   });

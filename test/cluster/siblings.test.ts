@@ -107,7 +107,7 @@ async function shown(name: string, servers: RegExp): Promise<void> {
   for (const deadline = performance.now() + 20_000; ; ) {
     const { status, stdout, stderr } = await run('clusters -o wide');
     expect({ status, stderr }).toMatchObject({ status: 0 });
-    const rows = stdout.split('\n').filter((line) => line.startsWith(`${name} `));
+    const rows = stdout.split('\n').filter((line) => line.replace(/^\*? +/, '').startsWith(`${name} `));
     if (rows.length === 1 && rows[0]?.split(/ {2,}/).some((cell) => servers.test(cell))) return;
     if (performance.now() > deadline) throw new Error(`${name} does not have ${servers}:\n${stdout}${stderr}`);
   }
@@ -200,7 +200,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       kind: 'ConfigMap',
       metadata: { generateName: `${username}-`, namespace: 'default', labels: { of: username } },
     });
-    expect(await run('exec -- create -f -', map)).toMatchObject({ status: 0 });
+    expect(await run('exec --yes -- create -f -', map)).toMatchObject({ status: 0 });
     const made: string[] = [];
     for (const { kube } of [us, eu]) {
       const path = `/api/v1/namespaces/default/configmaps?labelSelector=of%3D${username}`;
@@ -209,7 +209,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
       made.push(...(found?.items ?? []).map(({ metadata }) => metadata.name));
     }
     // A second deletion would not find it.
-    const gone = await run(`exec -o json -- delete configmap -n default -l of=${username}`);
+    const gone = await run(`exec --yes -o json -- delete configmap -n default -l of=${username}`);
     expect(gone).toMatchObject({ status: 0 });
     expect(JSON.parse(gone.stdout)).toMatchObject(
       made.reverse().map((name) => ({ stdout: `configmap "${name}" deleted\n` })),
