@@ -35,6 +35,6 @@ it.skipIf(lacks)(`npm ci && npm run demo${lacks === undefined ? '' : ` (skipped:
   const command = 'cd /opt && npm ci --no-audit --no-fund --loglevel=error && npm run demo';
   const place = { root: system, opt, home, prepare, longest: 900_000 };
   const { status, stdout, stderr } = await runIn(place, 'sh', '-c', command);
-  expect({ status, stderr }).toMatchObject({ status: 0, stderr: expect.stringContaining('Fetching the libraries') });
+  expect({ status, stderr }).toMatchObject({ status: 0, stderr: expect.stringContaining('Downloading the libraries') });
   expect(stdout).toMatch(/^# Every step did what it should, in /m);
 });
