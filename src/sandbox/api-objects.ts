@@ -11,10 +11,14 @@ export interface KubeObject {
     readonly creationTimestamp: string;
     readonly [key: string]: unknown;
   };
-  // biome-ignore lint/suspicious/noExplicitAny: made here, read by the table below
-  readonly spec: any;
-  // biome-ignore lint/suspicious/noExplicitAny: made here, read by the table below
-  readonly status: any;
+  readonly spec: { readonly nodeName?: string; readonly [key: string]: unknown };
+  readonly status: {
+    readonly phase?: string;
+    readonly podIP?: string;
+    readonly addresses?: readonly { readonly type: string; readonly address: string }[];
+    readonly nodeInfo?: { readonly kubeletVersion: string; readonly osImage: string };
+    readonly [key: string]: unknown;
+  };
 }
 
 /** A resource that the stand-in serves. Columns with priority 1 appear only with `-o wide`. */
@@ -43,7 +47,7 @@ export const resources: readonly Resource[] = [
     kind: 'Namespace',
     short: 'ns',
     namespaced: false,
-    columns: [nameColumn, { name: 'Status', cell: (o) => o.status.phase }, age],
+    columns: [nameColumn, { name: 'Status', cell: (o) => o.status.phase ?? '' }, age],
   },
   {
     name: 'nodes',
@@ -56,9 +60,9 @@ export const resources: readonly Resource[] = [
       { name: 'Status', cell: () => 'Ready' },
       { name: 'Roles', cell: (o) => (o.metadata.name.includes('control') ? 'control-plane' : '<none>') },
       age,
-      { name: 'Version', cell: (o) => o.status.nodeInfo.kubeletVersion },
-      { name: 'Internal-IP', priority: 1, cell: (o) => o.status.addresses[0].address },
-      { name: 'OS-Image', priority: 1, cell: (o) => o.status.nodeInfo.osImage },
+      { name: 'Version', cell: (o) => o.status.nodeInfo?.kubeletVersion ?? '' },
+      { name: 'Internal-IP', priority: 1, cell: (o) => o.status.addresses?.[0]?.address ?? '' },
+      { name: 'OS-Image', priority: 1, cell: (o) => o.status.nodeInfo?.osImage ?? '' },
     ],
   },
   {
@@ -70,11 +74,11 @@ export const resources: readonly Resource[] = [
     columns: [
       nameColumn,
       { name: 'Ready', cell: () => '1/1' },
-      { name: 'Status', cell: (o) => o.status.phase },
+      { name: 'Status', cell: (o) => o.status.phase ?? '' },
       { name: 'Restarts', cell: () => '0' },
       age,
-      { name: 'IP', priority: 1, cell: (o) => o.status.podIP },
-      { name: 'Node', priority: 1, cell: (o) => o.spec.nodeName },
+      { name: 'IP', priority: 1, cell: (o) => o.status.podIP ?? '' },
+      { name: 'Node', priority: 1, cell: (o) => o.spec.nodeName ?? '' },
     ],
   },
 ];

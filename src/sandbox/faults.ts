@@ -23,9 +23,8 @@ export interface RouteFault {
     contentType?: string;
     headers?: Readonly<Record<string, string>>;
   };
-  /** Changes a normal JSON answer (2xx). A string is sent unchanged. */
-  // biome-ignore lint/suspicious/noExplicitAny: a test may make anything of it
-  change?: (answer: any) => unknown;
+  /** Changes a normal JSON answer (2xx); takes what its route answers. A string is sent unchanged. */
+  change?: (answer: never) => unknown;
   /** Content type of the changed answer. */
   changedType?: string;
   /** Additional headers of the answer. null removes a header (`Date`, `Content-Type`). */
@@ -128,7 +127,9 @@ function shapeOf({ until, clusterInfo, memberlist }: Faults, route: RouteName, a
     };
   }
   if (route === 'clusterInfo' && clusterInfo !== undefined) {
-    return { change: typeof clusterInfo === 'function' ? clusterInfo : (answer) => ({ ...answer, ...clusterInfo }) };
+    return {
+      change: typeof clusterInfo === 'function' ? clusterInfo : (answer: object) => ({ ...answer, ...clusterInfo }),
+    };
   }
   if (route !== 'memberlist' || memberlist === undefined || memberlist === 'ours') return {};
   if (memberlist === 'absent-404') {

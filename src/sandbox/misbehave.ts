@@ -44,7 +44,7 @@ async function deliver(shape: RouteFault, fault: RouteFault, response: ServerRes
     for (const { change, changedType } of [shape, fault]) {
       // After a change to another content type, the next change does not apply.
       if (change === undefined || !isJson(response)) continue;
-      const changed = change(JSON.parse(body.toString()));
+      const changed = change(JSON.parse(body.toString()) as never);
       body = Buffer.from(typeof changed === 'string' ? changed : JSON.stringify(changed));
       if (changedType !== undefined) response.setHeader('Content-Type', changedType);
     }

@@ -1,4 +1,4 @@
-// deploy/ as an administrator applies it: the API server accepts it, and the server's rights are enough and no more.
+// deploy/ as an administrator applies it: the API server accepts it, and the server has exactly the rights that it needs.
 import type { V1Pod, V1StatefulSet } from '@kubernetes/client-node';
 import { test as base, describe, expect, inject, vi } from 'vitest';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';

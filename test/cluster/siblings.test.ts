@@ -398,7 +398,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('clusters of two 
   test('a tagged server of another cluster that states this one’s endpoint, name and store is not used', async () => {
     const access = inject('clusters')[2];
     if (access === undefined) throw new Error(absent);
-    // Its API server reports the UID of ours.
+    // Its API server reports the same UID as this one's.
     const witness = '/api/v1/namespaces/kube-system';
     const stated = JSON.stringify(await us.kube.get(witness));
     const liar = await hooked(access, ({ path, status }) => (path === witness && status === 200 ? stated : undefined));

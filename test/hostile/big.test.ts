@@ -162,7 +162,7 @@ describe('answers that are too large', () => {
       fixture.cluster.faults.routes[route as keyof typeof routes] = { oversizeMiB: 50 };
       if (route === 'clusterInfo')
         fixture.cluster.faults.routes.memberlist = {
-          change: (all) => all.filter(({ name }: { name: string }) => name === fixture.cluster.name),
+          change: (all: { name: string }[]) => all.filter(({ name }) => name === fixture.cluster.name),
         };
       const words = args === 'credential' ? fixture.credentialArgs().join(' ') : args;
       const ran = await call(fixture, words, `50 MiB of ${route}`);

@@ -387,7 +387,7 @@ describe('a damaged consent does not count', () => {
     test.concurrent(text.slice(0, 50) || 'empty', async ({ fixture }) => {
       fixture.home.write(path.join(fixture.home.state, 'insecure', path.basename(fixture.entry)), text);
       fixture.cluster.faults.routes.kubeconfig = {
-        change: (answer) => {
+        change: (answer: { clusters: { 'tka-cluster': Record<string, unknown> } }) => {
           answer.clusters['tka-cluster']['insecure-skip-tls-verify'] = true;
           return answer;
         },

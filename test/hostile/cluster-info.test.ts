@@ -13,7 +13,7 @@ const test = hostileTest();
 /** The server lists only itself. */
 function alone(fixture: Fixture): void {
   fixture.cluster.faults.routes.memberlist = {
-    change: (rows) => rows.filter((row: { name: string }) => row.name === fixture.cluster.name),
+    change: (rows: { name: string }[]) => rows.filter(({ name }) => name === fixture.cluster.name),
   };
 }
 

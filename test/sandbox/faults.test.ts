@@ -136,7 +136,10 @@ describe('faults of one route', () => {
     const bad = await ask(c, 'POST', '/login');
     expect(bad.headers['content-type']).toBe('application/json; charset=utf-8');
     expect(() => JSON.parse(bad.body)).toThrow();
-    c.faults.routes.login = { change: (a) => ({ ...a, username: 'x\ny' }), headers: { Date: null, 'X-Y': 'z' } };
+    c.faults.routes.login = {
+      change: (a: object) => ({ ...a, username: 'x\ny' }),
+      headers: { Date: null, 'X-Y': 'z' },
+    };
     const { body, headers } = await ask(c, 'POST', '/login');
     expect(JSON.parse(body)).toMatchObject({ username: 'x\ny', role: 'viewer' });
     expect(headers).toMatchObject({ 'x-y': 'z', 'content-length': String(body.length) });

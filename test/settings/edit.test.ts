@@ -9,7 +9,7 @@ describe('textWith', () => {
     ['adds a key', 'debug: true # d\n', 'debug: true # d\ntailscale:\n  port: 80\n'],
     ['fills an empty key', 'tailscale:\n  port: # none\n', 'tailscale:\n  port: 80 # none\n'],
     ['writes into an empty text', '', 'tailscale:\n  port: 80\n'],
-    ['gives up where the section is no map', 'tailscale: 7\n', undefined],
+    ['gives up if the section is not a map', 'tailscale: 7\n', undefined],
     ['gives up on what is not YAML', 'tailscale: [\n', undefined],
   ])('%s', async (_, before, after) => {
     expect(await textWith(before, 'tailscale.port', 80)).toBe(after);

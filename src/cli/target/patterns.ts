@@ -11,7 +11,7 @@ export const isPattern = (word: string): boolean => !word.includes('://') && /[,
 export const isGlob = (word: string): boolean => isPattern(word) && word.includes('*');
 
 /**
- * Returns whether a name matches a glob, in which `*` stands for any text. Names are untrusted, so this is no regular
+ * Returns whether a name matches a glob, in which `*` stands for any text. Names are untrusted, so this is not a regular
  * expression: each part of the glob is searched once.
  */
 export function matchesGlob(stated: string, glob: string): boolean {
