@@ -106,6 +106,13 @@ describe.concurrent('nothing is broken', () => {
       expect(plain.stdout).not.toMatch(/[✓✗]/);
     }
   });
+
+  test('prints one line for all checks that are skipped for the same reason', async ({ us, tailscaled }) => {
+    using home = new Home();
+    await us.stop();
+    const ran = await home.run(['doctor', us.server], { env: { TS_SOCKET: tailscaled.socketPath } });
+    expect(ran.stdout).toMatch(/^- skipped +its address is not known yet: api-server, token-accepted, rbac$/m);
+  });
 });
 
 describe('without a server to check', () => {
