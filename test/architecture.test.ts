@@ -86,7 +86,7 @@ const rules: readonly Rule[] = [
   },
   {
     of: /^src\/server\//,
-    may: /^(src\/(server|tka|tailscale|network|util)\/|src\/(settings\/config-file|terminal\/output)\.ts$|node:|yaml$|pino$|commander$|negotiator$|prom-client$|undici$|@opentelemetry\/|@kubernetes\/client-node$)/,
+    may: /^(src\/(server|tka|tailscale|network|util)\/|src\/(settings\/config-file|terminal\/output)\.ts$|node:|yaml$|pino$|jose$|commander$|negotiator$|prom-client$|undici$|@opentelemetry\/|@kubernetes\/client-node$)/,
     because: 'the server shares the protocol with the client: no session, no discovery, no kubeconfig',
   },
   {

@@ -2,6 +2,8 @@
 
 export const apiPath = '/api/v1alpha1';
 
+export type Labels = Readonly<Record<string, string>>;
+
 /** Answer of POST /login, GET /login and POST /logout. */
 export interface LoginAnswer {
   readonly username: string;
@@ -31,7 +33,7 @@ export interface ClusterInfo {
   readonly insecure_skip_tls_verify: boolean;
   /** Base64 of PEM; may be empty. */
   readonly ca_data: string;
-  readonly labels: Readonly<Record<string, string>>;
+  readonly labels: Labels;
   /** The name of the cluster: `prod-us`. */
   readonly cluster?: string;
   /**
@@ -48,7 +50,7 @@ export interface MemberRow {
   readonly apiEndpoint: string;
   /** The TKA port from our server; the port of the API endpoint from the Go server. */
   readonly apiPort: number;
-  readonly labels: Readonly<Record<string, string>> | null;
+  readonly labels: Labels | null;
   /** The name of the TKA server. */
   readonly name?: string;
   /** The name of the member's cluster. */
@@ -59,6 +61,10 @@ export interface MemberRow {
   /** RFC 3339. */
   readonly lastSeen?: string;
   readonly version?: string;
+  /** Of a joined cluster: the name of the login server's cluster. `server` then ends in `/clusters/NAME`. */
+  readonly through?: string;
+  /** True if a server of this joined cluster is a member of the mesh as well. */
+  readonly direct?: boolean;
 }
 
 /** Answer of GET /kubeconfig: client-go's internal type, maps by name where a kubeconfig file has lists. */

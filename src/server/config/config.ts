@@ -120,6 +120,9 @@ function meantBy(dotted: string): string {
   return didYouMean(dotted, same.length === 1 ? [] : keys) || (same[0] ? `; did you mean "${same[0]}"?` : '');
 }
 
+// What a login server needs besides federation.listen.
+const required = ['federation.endpoint', 'federation.certFile', 'federation.keyFile'] as const;
+
 /** Checks rules that concern several keys. */
 function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: string[]): void {
   const areRead = (...some: readonly ConfigKey[]) => !some.some((key) => wrong.has(key));
@@ -138,6 +141,12 @@ function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: 
   if (areRead(allowed, tag) && config.get(allowed).includes(config.get(tag))) {
     add(`${allowed} must not contain ${config.get(tag)}, the tag of the TKA servers (${tag})`, allowed, tag);
   }
+  if (config.get('federation.listen') !== undefined) {
+    for (const key of required) {
+      if (config.get(key) === undefined && areRead(key))
+        add(`${key} is required with federation.listen`, 'federation.listen');
+    }
+  }
   const [dead, stale] = ['gossip.deadThreshold', 'gossip.stalenessThreshold'] as const;
   if (areRead(dead, stale) && config.get(dead) <= config.get(stale)) {
     add(`${dead} must be greater than ${stale}`, dead, stale);
@@ -153,7 +162,7 @@ function placeOf(config: Config, some: readonly ConfigKey[]): string {
 /** Returns a warning for each key that is set but has no effect with this server or with the other keys. */
 function withoutEffect(config: Config): string[] {
   const hasEndpoint = config.get('clusterInfo.apiEndpoint') !== undefined;
-  const table: readonly [key: ConfigKey, isIgnored: boolean, why: string][] = [
+  const table: readonly (readonly [key: ConfigKey, isIgnored: boolean, why: string])[] = [
     ['tailscale.stateDir', true, "tailscaled keeps the state of the node; set the sidecar's TS_STATE_DIR instead"],
     [
       'clusterInfo.caData',
@@ -162,6 +171,9 @@ function withoutEffect(config: Config): string[] {
     ],
     ['clusterInfo.insecureSkipTLSVerify', !hasEndpoint, 'it comes from the ConfigMap; set clusterInfo.apiEndpoint too'],
     ['federation.loginServer', !config.get('gossip.enabled'), 'set gossip.enabled: true too'],
+    ...[...required, 'federation.capName' as const].map(
+      (key) => [key, config.get('federation.listen') === undefined, 'set federation.listen too'] as const,
+    ),
     [
       'otel.insecure',
       config.get('otel.endpoint')?.includes('://') === true,

@@ -1,13 +1,13 @@
 // All keys of the server's configuration, with defaults and meanings. Names and defaults are those of the Go server;
-// only `tailscale.tag`, `identity`, `health.host`, `gossip.key`, `operator.leaseNamespace`, `admin` and `audit` are new here.
+// only `tailscale.tag`, `identity`, `health.host`, `gossip.key`, `operator.leaseNamespace`, `admin`, `audit` and `federation`
+// (except `federation.loginServer`) are new here.
 // docs/reference/server-config.md is generated from this file (npm run reference).
 import { X509Certificate } from 'node:crypto';
+import type { Labels } from '../../tka/types.ts';
 import { isHostPort } from '../../util/address.ts';
 import { formatGoDuration, goDuration } from '../../util/duration.ts';
 import { certificatesIn } from '../../util/pem.ts';
 import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
-
-type Labels = Readonly<Record<string, string>>;
 
 /** A type of value. */
 interface Kind<T> {
@@ -177,6 +177,16 @@ const tags: Kind<readonly string[]> = {
   },
 };
 
+const names: Kind<readonly string[]> = {
+  fallback: [],
+  what: 'a list of names',
+  read(value) {
+    const list = typeof value === 'string' ? value.split(/[\s,]+/).filter((name) => name !== '') : value;
+    const isRole = (name: unknown) => typeof name === 'string' && oneLine(name) === name && name !== '';
+    return Array.isArray(list) && list.length <= 256 && list.every(isRole) ? { value: list } : undefined;
+  },
+};
+
 /** Secrets as a list, or as one text separated by commas. */
 const secrets: Kind<readonly string[]> = {
   fallback: [],
@@ -208,6 +218,9 @@ const caData: Kind<string> = {
 };
 
 const namespace = 'the name of a namespace';
+
+const file: Kind<string | undefined> = text<string | undefined>(undefined, 'an absolute path', absolutePath);
+const listenAddress = /^(?:(?:[a-z0-9.-]*|\[[0-9a-f:]+\]):[0-9]{1,5}|)$/i;
 
 export const configKeys = {
   'tailscale.hostname': key(
@@ -341,8 +354,41 @@ export const configKeys = {
     secrets,
   ),
   'federation.loginServer': key(
-    'A TKA server to contact first, like `gossip.bootstrapPeers`. No effect without `gossip.enabled`.',
+    'Of a joined cluster: the endpoint of its login server, to check the one in the join Secret. Without a join Secret: a TKA server to contact first, like `gossip.bootstrapPeers`.',
     checked<string | undefined>(undefined, 'the URL of a TKA server', canonicalServer),
+  ),
+  'federation.caFile': key(
+    'Of a joined cluster: the certificate authorities of the login server, as a PEM file. Default: those of the system.',
+    file,
+  ),
+  'federation.joinFolder': key(
+    'Of a joined cluster: the folder where the join Secret is mounted (files `endpoint` and `token`).',
+    text('/etc/tka/join', 'an absolute path', absolutePath),
+  ),
+  'federation.roles': key(
+    'Of a joined cluster: the roles that people can get through the login server. Default: all roles that this server may bind.',
+    names,
+  ),
+  'federation.maxPeriod': key(
+    'Of a joined cluster: the longest period of a sign-in through the login server.',
+    duration(28_800_000, 600_000),
+  ),
+  'federation.listen': key(
+    'Of a login server: the address for the tunnels of joined clusters (`:7947`, `10.0.0.5:7947`). Default: this is no login server.',
+    text<string | undefined>(undefined, 'host:port or :port', listenAddress),
+  ),
+  'federation.endpoint': key(
+    'Of a login server: the URL under which joined clusters reach `federation.listen`. It is part of every join token.',
+    checked<string | undefined>(undefined, 'an https URL', canonicalApiServer),
+  ),
+  'federation.certFile': key(
+    'Of a login server: the certificate of `federation.endpoint` with its chain, as a PEM file. Read again when it changes.',
+    file,
+  ),
+  'federation.keyFile': key('Of a login server: the private key of `federation.certFile`, as a PEM file.', file),
+  'federation.capName': key(
+    'Of a login server: the capability whose rules in the tailnet policy grant roles in joined clusters.',
+    text('specht-labs.de/cap/tka-federation', 'the name of a capability', /^\S*$/),
   ),
 } as const;
 

@@ -73,6 +73,15 @@ test('the defaults are those of the Go server', async () => {
     'gossip.deadThreshold': 10,
     'gossip.key': [],
     'federation.loginServer': undefined,
+    'federation.caFile': undefined,
+    'federation.joinFolder': '/etc/tka/join',
+    'federation.roles': [],
+    'federation.maxPeriod': 28_800_000,
+    'federation.listen': undefined,
+    'federation.endpoint': undefined,
+    'federation.certFile': undefined,
+    'federation.keyFile': undefined,
+    'federation.capName': 'specht-labs.de/cap/tka-federation',
   };
   expect(Object.fromEntries(Object.keys(configKeys).map((key) => [key, config.get(key as ConfigKey)]))).toEqual(
     expected,
@@ -234,6 +243,11 @@ describe('problems', () => {
       'tailscale: {tag: tag:ci}\nidentity: {allowTagged: tag:ci}\n',
       ['config.yaml:2: identity.allowTagged must not contain tag:ci, the tag of the TKA servers (tailscale.tag)'],
     ],
+    [
+      'a login server without a certificate',
+      'federation:\n  listen: :7947\n  endpoint: https://login.example.com:7947\n  keyFile: /tls/tls.key\n',
+      ['config.yaml:2: federation.certFile is required with federation.listen'],
+    ],
     ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is set twice']],
     [
       'both ways to set an endpoint',
@@ -292,9 +306,15 @@ describe('warnings', () => {
       'capName: x\nserver:\n  debug: true\n',
       required,
       [
-        'config.yaml:1: unknown key "capName"; did you mean "tailscale.capName"?',
+        'config.yaml:1: unknown key "capName"; did you mean "tailscale.capName" or "federation.capName"?',
         'config.yaml:3: unknown key "server.debug"; did you mean "debug"?',
       ],
+    ],
+    [
+      'a certificate of no login server',
+      'federation: {certFile: /tls/tls.crt}\n',
+      required,
+      ['config.yaml:1: federation.certFile has no effect: set federation.listen too'],
     ],
     ['an unlike word', 'foo: {bar: 1}\n', required, ['config.yaml:1: unknown key "foo"']],
     [
