@@ -87,3 +87,93 @@ export interface JoinedClusters {
   get(name: string): JoinedCluster | undefined;
   all(): readonly JoinedCluster[];
 }
+
+/** What a replica of a cluster asks for when it comes to the login server. Its signature has been verified. */
+interface Arrival {
+  /** The name that the cluster claims. It is a DNS label. */
+  readonly cluster: string;
+  /** The replica of the cluster's TKA server. */
+  readonly replica: string;
+  /** The cluster's public key (keys.ts). The other side has proved that it holds the private key. */
+  readonly publicKey: string;
+  readonly statement: ClusterStatement;
+  /** The address that the connection comes from, for the log. May be that of a load balancer. */
+  readonly address: string;
+}
+
+/** A cluster wants to join. */
+export interface JoinRequest extends Arrival {
+  /** The join token, at most 4 KiB. Its form is not checked yet. */
+  readonly token: string;
+}
+
+/** A replica of a joined cluster wants to open a tunnel. */
+export interface DialRequest extends Arrival {
+  /** The tunnel's ID, which the joined server chose. */
+  readonly tunnel: string;
+}
+
+/**
+ * Why the login server refuses. `unavailable`: try again. `clock`: the clocks are more than 5 minutes apart. `version`:
+ * the login server does not speak this version of the protocol. `rejected`: the token or the cluster is not accepted, a
+ * retry with the same token does not help. `evicted`: the cluster is not joined (any more), or with another key.
+ */
+export const refusalCodes = ['unavailable', 'clock', 'version', 'rejected', 'evicted'] as const;
+export type RefusalCode = (typeof refusalCodes)[number];
+
+export interface Refused {
+  readonly ok: false;
+  readonly code: RefusalCode;
+  /** Why, for a person: one line without secrets. Untrusted on the joined side, which cleans and cuts it. */
+  readonly message: string;
+}
+
+export interface Joined {
+  readonly ok: true;
+  /** The name of the login server's own cluster. */
+  readonly primary: string;
+  /** The public keys of the login server, the one that signs first. */
+  readonly keys: readonly string[];
+}
+
+/** The answer to JoinRequest. */
+export type JoinAnswer = Joined | Refused;
+
+/** The answer to DialRequest. A suspended cluster is not refused: its tunnel stays open. */
+export type DialAnswer = { readonly ok: true } | Refused;
+
+/** Decides on the login server which clusters join, and which tunnels are open. Rejections count as `unavailable`. */
+export interface Admission {
+  join(request: JoinRequest, signal: AbortSignal): Promise<JoinAnswer>;
+  dial(request: DialRequest, signal: AbortSignal): Promise<DialAnswer>;
+}
+
+/** An open tunnel, as the joined server sees it. */
+export interface OwnTunnel {
+  /** Chosen at random by this server for this connection. Assertions must name it. */
+  readonly id: string;
+  /** The name of this cluster. Assertions must name it. */
+  readonly cluster: string;
+  /** The name of the login server's own cluster. */
+  readonly primary: string;
+  /** The replica of the login server. */
+  readonly replica: string;
+  /** The public keys of the login server that are proved for this tunnel. Assertions are signed with one of them. */
+  readonly keys: readonly string[];
+  /** The login server's clock minus this server's clock, in milliseconds. */
+  readonly clockOffsetMs: number;
+  /** Unix time in milliseconds. */
+  readonly since: number;
+}
+
+/** The path of the request that ends all sign-ins of a cluster that was evicted. */
+export const evictedPath = '/tka-federation/v1/evicted';
+
+/** The requests that pass through a tunnel. */
+export const tunnelPaths = [
+  '/api/v1alpha1/login',
+  '/api/v1alpha1/kubeconfig',
+  '/api/v1alpha1/logout',
+  '/api/v1alpha1/cluster-info',
+  evictedPath,
+] as const;
