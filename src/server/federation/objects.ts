@@ -1,0 +1,79 @@
+// The Kubernetes objects of a federation, on both sides: types, names, and API paths. All are in one namespace.
+import { isUtf8 } from 'node:buffer';
+import { segment } from '../kubernetes/kube.ts';
+import { type Condition, type Metadata, apiVersion as tkaApiVersion } from '../provisioner/objects.ts';
+
+/** The namespace of the federation's objects. In its own namespace the server reads no Secrets. */
+export const federationNamespace = 'tka-federation';
+
+export const apiVersion = tkaApiVersion;
+
+export interface Secret {
+  readonly metadata: Metadata & { readonly creationTimestamp?: string };
+  readonly type?: string;
+  /** Base64. Read it with `textsOf`. */
+  readonly data?: Readonly<Record<string, string>>;
+}
+
+/** A joined cluster at its login server. An administrator keeps the labels and `suspended`. */
+export interface TkaCluster {
+  readonly metadata: Metadata & { readonly creationTimestamp?: string };
+  readonly spec: {
+    /** The cluster's public key (keys.ts). */
+    readonly publicKey: string;
+    /** The canonical URL of its Kubernetes API server. */
+    readonly apiEndpoint: string;
+    /** True stops its sign-ins. */
+    readonly suspended?: boolean;
+  };
+  readonly status?: TkaClusterStatus;
+}
+
+export interface TkaClusterStatus {
+  /** Whether a replica of the login server has a tunnel to the cluster. */
+  readonly connected?: boolean;
+  /** RFC 3339. At most a minute old while the cluster is connected. */
+  readonly lastSeen?: string;
+  /** What the cluster said about itself last. */
+  readonly version?: string;
+  readonly endpoint?: string;
+  /** The replicas of the login server that have had a tunnel to the cluster. */
+  readonly replicas?: readonly ReplicaStatus[];
+  readonly conditions?: readonly Condition[];
+}
+
+export interface ReplicaStatus {
+  readonly name: string;
+  readonly connected: boolean;
+  /** RFC 3339. */
+  readonly lastSeen?: string;
+}
+
+/** API paths, one function for each resource: of the collection, or of one object if a name is given. */
+export const federationPaths = {
+  secrets: (name?: string) => `${core}/secrets${part(name)}`,
+  clusters: (name?: string) => `/apis/${apiVersion}/namespaces/${federationNamespace}/tkaclusters${part(name)}`,
+  leases: (name?: string) => `/apis/coordination.k8s.io/v1/namespaces/${federationNamespace}/leases${part(name)}`,
+} as const;
+
+const core = `/api/v1/namespaces/${federationNamespace}`;
+
+const part = (name: string | undefined): string => (name === undefined ? '' : `/${segment(name)}`);
+
+/** Returns whether a text can name a joined cluster: a DNS label (RFC 1123). */
+export const isClusterName = (text: string): boolean => /^[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?$/.test(text);
+
+/** Returns the values of a Secret as texts. Leaves out values that are not base64 of UTF-8. */
+export function textsOf({ data = {} }: Pick<Secret, 'data'>): ReadonlyMap<string, string> {
+  const texts = new Map<string, string>();
+  for (const [key, value] of Object.entries(data)) {
+    if (typeof value !== 'string') continue;
+    const bytes = Buffer.from(value, 'base64');
+    if (isUtf8(bytes)) texts.set(key, bytes.toString());
+  }
+  return texts;
+}
+
+/** Returns texts as the data of a Secret. */
+export const dataOf = (texts: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
+  Object.fromEntries(Object.entries(texts).map(([key, text]) => [key, Buffer.from(text).toString('base64')]));
