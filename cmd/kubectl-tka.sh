@@ -110,6 +110,18 @@ tka_serve() {
   http://*) tka_rest=${2#http://} tka_name=http+ ;;
   *) return 1 ;;
   esac
+  tka_path=
+  case $tka_rest in
+  */clusters/*) # a cluster that has joined this server
+    tka_path=${tka_rest#*/clusters/}
+    tka_rest=${tka_rest%"/clusters/$tka_path"}
+    case $tka_path in
+    '' | *[!a-z0-9-]* | -* | *-) return 1 ;;
+    esac
+    [ "${#tka_path}" -le 63 ] || return 1
+    tka_path=+clusters+$tka_path
+    ;;
+  esac
   case $tka_rest in
   \[*\]*)
     tka_host=${tka_rest%%\]*}
@@ -136,6 +148,7 @@ tka_serve() {
     *) break ;;
     esac
   done
+  tka_rest=$tka_rest$tka_path
   tka_entry=$tka_folder/$tka_name$tka_rest
   tka_served=$tka_entry+served
   tka_mark=$tka_state/kubectl-tka/signed-out/$tka_name$tka_rest

@@ -1,6 +1,7 @@
 // The cache entry: one small file per TKA server. A POSIX shell can find, check and print it without any other program.
-// Its name is the server's canonical URL with `:` and `://` replaced by `+`. Its mtime is the time until which it is
-// fresh. Its lines are:
+// Its name is the server's canonical URL with `://`, `:` and `/` replaced by `+`: `https+tka.example.ts.net+8443`, or
+// `https+tka.example.ts.net+clusters+site-1` for a joined cluster. Its mtime is the time until which it is fresh. Its
+// lines are:
 //
 //   tka1 <length of the token> <fresh until, seconds of the epoch>
 //   <TKA server>
@@ -27,7 +28,8 @@ export interface CacheEntry {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-const serverShape = /^https?:\/\/(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/;
+const serverShape =
+  /^https?:\/\/(?:[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:\/clusters\/[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)?$/;
 const headShape = /^tka1 ([0-9]{1,6}) ([0-9]{1,12})$/;
 const apiServerShape = /^https:\/\/[!-~]{1,2040}$/;
 const timestampShape =
@@ -96,12 +98,16 @@ export function exists(file: string): boolean {
 
 /** Returns the file name of a server's entry, or undefined if the URL does not have the canonical form. */
 export function entryName(server: string): string | undefined {
-  return serverShape.test(server) ? server.replace('://', '+').replaceAll(':', '+') : undefined;
+  return serverShape.test(server) ? server.replace('://', '+').replace(/[:/]/g, '+') : undefined;
 }
 
 /** Returns the server whose entry has this name (the reverse of entryName), or undefined for other names. */
 export function serverOfEntry(name: string): string | undefined {
-  const server = name.replace('+', '://').replaceAll('+', ':');
+  // No host and no name of a joined cluster contains `+`.
+  const server = name
+    .replace('+', '://')
+    .replace(/\+clusters\+(?=[^+]*$)/, '/clusters/')
+    .replaceAll('+', ':');
   return entryName(server) === name ? server : undefined;
 }
 

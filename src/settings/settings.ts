@@ -95,6 +95,7 @@ export class Settings {
    */
   needsTailnet(name: string | undefined): boolean {
     const host = (name ?? String(this.#get('tailscale.hostname') ?? ''))
+      .replace(/^https?:\/\/([^/]*)\/clusters\/[^/]*/i, '$1')
       .replace(/^https?:\/\//i, '')
       .replace(/(?::[0-9]+)?\/?$/, '');
     const isUrl = name?.includes('://') === true;
@@ -136,11 +137,11 @@ export class Settings {
         if (this.#explicitPort && !/^[a-z]+:\/\/[^/]*:[0-9]+(?:\/|$)/i.test(name)) url.port = String(port);
         return canonicalServer(url.href);
       }
-      const [, scheme, rest = name] = /^(https?):\/\/([^/]*)\/?$/i.exec(name) ?? [];
+      const [, scheme, rest = name, joined = ''] = /^(https?):\/\/([^/]*)(\/clusters\/[^/]*)?\/?$/i.exec(name) ?? [];
       const { host, port: ownPort } = splitHost(rest);
       const usePort = ownPort ?? port;
       const full = this.#withTailnet(host, configured);
-      return canonicalServer(`${scheme ?? (usePort === 443 ? 'https' : 'http')}://${full}:${usePort}`);
+      return canonicalServer(`${scheme ?? (usePort === 443 ? 'https' : 'http')}://${full}:${usePort}${joined}`);
     } catch (error) {
       const why = error instanceof TkaError ? error.message : 'not a host name';
       // The built URL says no more than the name, so leave it out.

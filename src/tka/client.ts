@@ -5,6 +5,7 @@ import type { Client } from '../network/http.ts';
 import { type Network, openNetwork } from '../network/network.ts';
 import type { Route } from '../network/steps.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
+import { withoutSlashes } from '../util/url.ts';
 import {
   type ClusterDescription,
   parseClusterInfo,
@@ -63,6 +64,8 @@ export class TkaClient {
    * The server's clock minus ours in milliseconds, as of its last answer; 0 within the precision of its Date header.
    */
   clockOffset = 0;
+  /** The path of the API: `/api/v1alpha1`, or `/clusters/NAME/api/v1alpha1`. */
+  readonly #path: string;
   readonly #network: Network;
   readonly #client: Client;
   #socket: Socket | undefined;
@@ -70,6 +73,7 @@ export class TkaClient {
 
   constructor(server: string, options: ClientOptions = {}) {
     this.server = server;
+    this.#path = new URL(`${server}${apiPath}`).pathname;
     this.#log = options.log ?? (() => {});
     this.#network = options.network ?? openNetwork({ env: {} });
     this.#client = this.#network.client(server, {
@@ -135,7 +139,7 @@ export class TkaClient {
     try {
       const { statusCode, headers, body } = await this.#client.request({
         method,
-        path: apiPath + route,
+        path: this.#path + route,
         headers: { accept: options.accept ?? 'application/json', 'user-agent': 'kubectl-tka' },
         signal,
       });
@@ -238,8 +242,8 @@ const hints: Readonly<Partial<Record<ConnectFailure['kind'], string>>> = {
 
 function hintFor(kind: ConnectFailure['kind'], server: string): string {
   if (kind === 'plain') {
-    const { hostname, port } = new URL(server);
-    return `try http://${hostname}:${port || 443}`;
+    const { hostname, port, pathname } = new URL(server);
+    return `try http://${hostname}:${port || 443}${withoutSlashes(pathname)}`;
   }
   return hints[kind] ?? `kubectl tka doctor ${server}`;
 }

@@ -37,17 +37,41 @@ export function hostOf(url: string | URL): string {
   return new URL(url).hostname.replace(/^\[|\]$/g, '');
 }
 
+const apiPathShape = /^\/?(?:api\/v1alpha1\/?)?$/;
+// NAME is a DNS label.
+const joinedShape = /^\/clusters\/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?:\/api\/v1alpha1)?\/*$/;
+
 /**
  * Returns the canonical URL of a TKA server: its WHATWG origin without a trailing dot in the host,
- * `https://tka.example.ts.net`. Accepts no path except `/` and the API's own (`/api/v1alpha1`). Throws TkaError for
- * anything else.
+ * `https://tka.example.ts.net`, followed by `/clusters/NAME` for a cluster that has joined it. Accepts no other path
+ * except `/` and the API's own (`/api/v1alpha1`) at the end. Throws TkaError for anything else.
  */
 export function canonicalServer(text: string): string {
   const url = parseWebUrl(text, 'server');
-  if (!/^\/?(?:api\/v1alpha1\/?)?$/.test(url.pathname) || url.search !== '' || url.hash !== '') {
-    throw new TkaError(`server ${quotedUrl(text)} has a path; only scheme, host and port are allowed`);
-  }
-  return `${url.protocol}//${url.host}`;
+  // The path as it was written: the URL parser resolves `..` and `%2e%2e`, and reads `\` as `/`.
+  const path = text.replace(/^[a-z]+:[/\\]*[^/\\?#]*/i, '');
+  const origin = `${url.protocol}//${url.host}`;
+  if (apiPathShape.test(path)) return origin;
+  const name = joinedShape.exec(path)?.[1];
+  if (name !== undefined) return `${origin}/clusters/${name}`;
+  throw new TkaError(`server ${quotedUrl(text)} has a path other than /clusters/NAME`);
+}
+
+/** Returns the canonical URL of a TKA server as canonicalServer() does, but throws TkaError for a joined cluster's. */
+export function canonicalOrigin(text: string): string {
+  const server = canonicalServer(text);
+  if (joinedNameOf(server) === undefined) return server;
+  throw new TkaError(`server ${quotedUrl(text)} has a path; only scheme, host and port are allowed`);
+}
+
+/** Returns NAME of a canonical URL that ends in `/clusters/NAME`; undefined for a server's own. */
+export function joinedNameOf(server: string): string | undefined {
+  return /\/clusters\/([^/]+)$/.exec(server)?.[1];
+}
+
+/** Returns the origin of a TKA server's canonical URL; for a joined cluster's, that is its login server's. */
+export function originOf(server: string): string {
+  return new URL(server).origin;
 }
 
 /**

@@ -7,6 +7,8 @@ import { type CacheEntry, entryName, formatEntry } from '../../src/credential/en
 import { callerOf } from '../../src/credential/served.ts';
 
 export const server = 'http://127.0.0.11:8123';
+/** A cluster that has joined this server. */
+const joined = `${server}/clusters/site-1`;
 export const apiServer = 'https://127.0.0.11:6443';
 export const now = Math.floor(Date.now() / 1000);
 export const entry: CacheEntry = {
@@ -154,9 +156,9 @@ const until = (head: number, mtime: number) => (fixture: Fixture) => {
 };
 const of = (served: boolean, url: string) =>
   c(served, `the server ${JSON.stringify(url)}`, (fixture) => {
-    const name = entryName(url) ?? url.replace('://', '+').replaceAll(':', '+');
+    const name = entryName(url) ?? url.replace('://', '+').replace(/[:/]/g, '+');
     // Without an entry name there may still be a file.
-    const file = path.join(fixture.folder, name.replaceAll('/', '').replaceAll('\0', '') || 'none');
+    const file = path.join(fixture.folder, name.slice(0, 200).replaceAll('\0', '') || 'none');
     fixture.put(formatEntry({ ...entry, server: url }), entry.freshUntil, file);
     return { args: ['credential', '--server', url] };
   });
@@ -441,6 +443,89 @@ export const cases: readonly Case[] = [
     put(formatEntry({ ...entry, server: url }), entry.freshUntil, path.join(folder, 'https+..', 'x'));
     return { args: ['credential', '--server', url] };
   }),
+  // Clusters that are signed in to through a login server.
+  ...[
+    'https://tka.example.ts.net/clusters/site-1',
+    'https://tka/clusters/a',
+    `https://tka/clusters/${'a'.repeat(63)}`,
+    'https://tka:8443/clusters/9',
+    'https://[fd7a:115c:a1e0::1]:8443/clusters/a--b',
+    'http://[::1]/clusters/clusters',
+    'https://clusters/clusters/lock',
+    'https://tka/clusters/served',
+  ].map((url) => of(true, url)),
+  ...[
+    '/',
+    '/clusters',
+    '/clusters/',
+    '/clusters//',
+    '/clusters/a/',
+    '/clusters/a/b',
+    '/clusters/a/clusters/b',
+    '/clusters/clusters/a',
+    '/clusters//a',
+    '//clusters/a',
+    '/x/clusters/a',
+    '/Clusters/a',
+    '/cluster/a',
+    '/clustersa',
+    '/clusters/A',
+    '/clusters/-a',
+    '/clusters/a-',
+    '/clusters/-',
+    '/clusters/.',
+    '/clusters/..',
+    '/clusters/../a',
+    '/clusters/a.b',
+    '/clusters/a_b',
+    '/clusters/a:1',
+    '/clusters/a+b',
+    '/clusters/a b',
+    '/clusters/a\n',
+    '/clusters/a\\b',
+    '/clusters/é',
+    '/clusters/*',
+    '/clusters/%61',
+    '/clusters/a?b',
+    '/clusters/a#b',
+    '/clusters/a\u0007b',
+    `/clusters/${'a'.repeat(64)}`,
+    '/clusters/a/api/v1alpha1',
+    ':/clusters/a',
+    ':x/clusters/a',
+    ':123456/clusters/a',
+    '-/clusters/a',
+  ].map((place) => of(false, `https://tka${place}`)),
+  ...['https:///clusters/a', 'https://clusters/a', 'https://[::1/clusters/a', 'https://[::1]x/clusters/a'].map((url) =>
+    of(false, url),
+  ),
+  ...([true, false] as const).map((isSignedOut) =>
+    c(
+      !isSignedOut,
+      `a joined cluster, ${isSignedOut ? 'it' : 'its login server'} signed out`,
+      ({ home, folder, put }) => {
+        const file = path.join(folder, entryName(joined) ?? '');
+        put(formatEntry({ ...entry, server: joined }), entry.freshUntil, file);
+        putMark(stateOf(home), path.join(folder, entryName(isSignedOut ? joined : server) ?? ''), (mark) =>
+          fs.writeFileSync(mark, '{}\n'),
+        );
+        return { args: ['credential', '--server', joined] };
+      },
+    ),
+  ),
+  c(false, 'a joined cluster, served to this caller a moment ago', ({ folder, put }) => {
+    const file = path.join(folder, entryName(joined) ?? '');
+    put(formatEntry({ ...entry, server: joined }), entry.freshUntil, file);
+    fs.writeFileSync(`${file}+served`, `${process.pid} - - -\n`);
+    return { args: ['credential', '--server', joined] };
+  }),
+  c(false, 'a joined cluster, with the entry of its login server', ({ folder, put }) => {
+    put(whole, entry.freshUntil, path.join(folder, entryName(joined) ?? ''));
+    return { args: ['credential', '--server', joined] };
+  }),
+  fresh(false, 'the entry of a login server, called for its joined cluster', () => ({
+    args: ['credential', '--server', joined],
+  })),
   // What the caller requests.
   ...['v1', 'v1beta1'].flatMap((version) => [
     asks(true, info('"interactive":false', version)),

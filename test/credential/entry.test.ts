@@ -13,6 +13,7 @@ import {
   isFresh,
   parseEntry,
   readEntry,
+  serverOfEntry,
   stateFolder,
   wantedApiVersion,
 } from '../../src/credential/entry.ts';
@@ -37,7 +38,29 @@ describe('the name of an entry', () => {
     ['http://127.0.0.11:8123', 'http+127.0.0.11+8123'],
     ['https://tka-prod-us.example.ts.net', 'https+tka-prod-us.example.ts.net'],
     ['https://[fd7a:115c:a1e0::1]:8443', 'https+[fd7a+115c+a1e0++1]+8443'],
-  ])('%s is stored as %s', (url, name) => expect(entryName(url)).toBe(name));
+    ['https://tka.example.ts.net/clusters/site-1', 'https+tka.example.ts.net+clusters+site-1'],
+    ['https://tka:8443/clusters/9', 'https+tka+8443+clusters+9'],
+    ['https://clusters:1/clusters/clusters', 'https+clusters+1+clusters+clusters'],
+    ['https://[fd7a::1]/clusters/lock', 'https+[fd7a++1]+clusters+lock'],
+  ])('%s is stored as %s', (url, name) => {
+    expect(entryName(url)).toBe(name);
+    expect(serverOfEntry(name)).toBe(url);
+  });
+
+  it.each(['+lock', '+lock+0123456789ab', '+served', '+checked', '+failed', '+4711.00000000.0123456789ab+tmp'])(
+    'is never that of a file beside another entry, which ends in %s',
+    (suffix) => {
+      for (const url of ['https://tka', 'https://tka:8443', 'https://tka/clusters/a', 'https://[::1]/clusters/a'])
+        expect(serverOfEntry(`${entryName(url)}${suffix}`)).toBeUndefined();
+    },
+  );
+
+  it.each([
+    'https+tka+clusters',
+    'https+tka+clusters+',
+    'https+tka+clusters+a+b',
+    'https+tka+clusters+8443+clusters+a',
+  ])('is not %s', (name) => expect(serverOfEntry(name)).toBeUndefined());
 
   it.each([
     '',
@@ -52,6 +75,12 @@ describe('the name of an entry', () => {
     'https://a:1:2',
     'https://a\n',
     'https://a ',
+    'https://a/clusters/',
+    'https://a/clusters/-b',
+    'https://a/clusters/b/',
+    'https://a/clusters/..',
+    'https://a/clusters/B',
+    `https://a/clusters/${'b'.repeat(64)}`,
   ])('%j has no entry name', (url) => expect(entryName(url)).toBeUndefined());
 });
 

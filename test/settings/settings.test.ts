@@ -113,6 +113,9 @@ describe('the server in the settings', () => {
     ['https://tka:443', '8124', undefined, 'https://tka'],
     ['https://[fd7a:115c:a1e0::1]', '8124', undefined, 'https://[fd7a:115c:a1e0::1]:8124'],
     ['https://tka.example.ts.net/api/v1alpha1', undefined, undefined, 'https://tka.example.ts.net'],
+    ['https://tka.example.ts.net/clusters/a/', undefined, 8123, 'https://tka.example.ts.net/clusters/a'],
+    ['http://tka/clusters/a', '8124', undefined, 'http://tka:8124/clusters/a'],
+    ['https://tka:443/clusters/a', '8124', undefined, 'https://tka/clusters/a'],
   ])('-s %s -p %s, configured port %s: %s', async (server, port, configured, expected) => {
     const text = configured === undefined ? config : `${config}  port: ${configured}\n`;
     const settings = await load(text, { server, ...(port !== undefined && { port }) });
@@ -126,9 +129,22 @@ describe('the server in the settings', () => {
     ['http://127.0.0.11', 8123, 'http://127.0.0.11:8123'],
     ['http://127.0.0.11:9000', 8123, 'http://127.0.0.11:9000'],
     ['tka.example.ts.net', 443, 'https://tka.example.ts.net'],
+    ['https://tka/clusters/site-1', 443, 'https://tka.example.ts.net/clusters/site-1'],
+    ['http://tka:9000/clusters/site-1/', 8123, 'http://tka.example.ts.net:9000/clusters/site-1'],
   ])('tailscale.hostname %s with port %i: %s', async (hostname, port, expected) => {
     const settings = await load(config, {}, { TKA_TAILSCALE_HOSTNAME: hostname, TKA_TAILSCALE_PORT: String(port) });
     expect(settings.seed).toBe(expected);
+  });
+
+  it('needs the tailnet’s suffix for a short host, also in the URL of a joined cluster', async () => {
+    for (const hostname of ['tka', 'https://tka', 'https://tka/clusters/site-1', 'http://tka:8123/clusters/site-1/']) {
+      const settings = await load(undefined, {}, { TKA_TAILSCALE_HOSTNAME: hostname });
+      expect([hostname, settings.needsTailnet(undefined)]).toEqual([hostname, true]);
+      settings.assumeTailnet('example.ts.net');
+      expect(settings.seed).toContain('://tka.example.ts.net');
+    }
+    const complete = await load(undefined, {}, { TKA_TAILSCALE_HOSTNAME: 'https://tka.example.ts.net/clusters/a' });
+    expect(complete.needsTailnet(undefined)).toBe(false);
   });
 
   it.each([
@@ -145,6 +161,9 @@ describe('the server in the settings', () => {
     'https://',
     '-',
     'http://tka/x',
+    'tka/clusters/a',
+    'https://tka/clusters/A',
+    'https://tka/clusters/..',
   ])('%j is a usage error', async (server) => {
     const attempt = load(undefined, { server }).then((settings) => settings.seed);
     await expect(attempt).rejects.not.toThrow(/u:p|: server "/);

@@ -50,7 +50,37 @@ describe('https', () => {
     const server = `https://127.0.0.1:${plainPort}`;
     expect(error.message).toBe(`cannot reach ${server}: this port serves plain http`);
     expect(error.hints).toEqual([`try http://127.0.0.1:${plainPort}`]);
+    const joined = await ask(`${server}/clusters/site-1`).catch((e) => e);
+    expect(joined.hints).toEqual([`try http://127.0.0.1:${plainPort}/clusters/site-1`]);
   });
+});
+
+it.each([
+  ['', '/api/v1alpha1'],
+  ['/clusters/site-1', '/clusters/site-1/api/v1alpha1'],
+])('a server at the path "%s" gets its requests under %s', async (place, api) => {
+  const paths: string[] = [];
+  const server = http.createServer((request, response) => {
+    paths.push(`${request.method} ${request.url}`);
+    response.setHeader('content-type', 'application/json');
+    response.end('[]');
+  });
+  await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
+  const { port: own } = server.address() as AddressInfo;
+  const client = new TkaClient(`http://127.0.0.1:${own}${place}`);
+  const options = { timeout: 3000 };
+  const asked = [
+    () => client.login(options),
+    () => client.kubeconfig(options),
+    () => client.logout(options),
+    () => client.clusterInfo(options),
+    () => client.memberlist(options),
+  ];
+  for (const ask of asked) await ask().catch(() => {});
+  await client.close();
+  server.close();
+  const routes = ['POST /login', 'GET /kubeconfig', 'POST /logout', 'GET /cluster-info', 'GET /memberlist'];
+  expect(paths).toEqual(routes.map((route) => route.replace(' ', ` ${api}`)));
 });
 
 describe('an answer', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { checkToken } from '../../src/tka/token.ts';
 import { cleanText } from '../../src/util/text.ts';
-import { canonicalApiServer, canonicalServer } from '../../src/util/url.ts';
+import { canonicalApiServer, canonicalOrigin, canonicalServer, joinedNameOf, originOf } from '../../src/util/url.ts';
 
 describe('canonicalServer', () => {
   it.each([
@@ -15,6 +15,14 @@ describe('canonicalServer', () => {
     ['http://127.1:8123', 'http://127.0.0.1:8123'],
     ['https://[FD7A:115C:A1E0::1]:8443', 'https://[fd7a:115c:a1e0::1]:8443'],
     ['https://bücher.example', 'https://xn--bcher-kva.example'],
+    ['https://TKA.Example.ts.net.:443/clusters/site-1', 'https://tka.example.ts.net/clusters/site-1'],
+    ['https://tka/clusters/site-1/', 'https://tka/clusters/site-1'],
+    ['https://tka/clusters/site-1//', 'https://tka/clusters/site-1'],
+    ['https://tka/clusters/site-1/api/v1alpha1', 'https://tka/clusters/site-1'],
+    ['https://tka/clusters/site-1/api/v1alpha1/', 'https://tka/clusters/site-1'],
+    ['http://127.0.0.1:8123/clusters/9', 'http://127.0.0.1:8123/clusters/9'],
+    ['https://[fd7a::1]:8443/clusters/clusters', 'https://[fd7a::1]:8443/clusters/clusters'],
+    [`https://tka/clusters/${'a'.repeat(63)}`, `https://tka/clusters/${'a'.repeat(63)}`],
   ])('%s becomes %s', (text, canonical) => {
     expect(canonicalServer(text)).toBe(canonical);
     expect(canonicalServer(canonical)).toBe(canonical);
@@ -43,8 +51,62 @@ describe('canonicalServer', () => {
     'https://a$(id)',
     'https://a:0',
     'https://a..b',
+    'https://tka//',
+    'https://tka/x/..',
+    'https://tka/clusters',
+    'https://tka/clusters/',
+    'https://tka/clusters//a',
+    'https://tka//clusters/a',
+    'https://tka/x/clusters/a',
+    'https://tka/Clusters/a',
+    'https://tka/clusters/A',
+    'https://tka/clusters/-a',
+    'https://tka/clusters/a-',
+    'https://tka/clusters/a_b',
+    'https://tka/clusters/a.b',
+    'https://tka/clusters/..',
+    'https://tka/clusters/../',
+    'https://tka/clusters/../clusters/a',
+    'https://tka/clusters/./a',
+    'https://tka/clusters/%2e%2e/',
+    'https://tka/clusters/%61',
+    'https://tka/clusters/a%2fb',
+    'https://tka\\clusters\\a',
+    'https://tka/clusters/a\\',
+    'https://tka/clusters/a\u0000',
+    'https://tka/clusters/a\u001b[31m',
+    'https://tka/clusters/ä',
+    'https://tka/clusters/a/b',
+    'https://tka/clusters/a?x',
+    'https://tka/clusters/a#x',
+    'https://tka/clusters/a/api/v1',
+    'https://tka/clusters/a/api/v1alpha1/login',
+    `https://tka/clusters/${'a'.repeat(64)}`,
   ])('%j is refused', (text) => {
     expect(() => canonicalServer(text)).toThrow(/^server /);
+  });
+
+  it('reads a path of slashes in linear time', () => {
+    const start = performance.now();
+    for (const path of ['/'.repeat(2000), `/clusters/a${'/'.repeat(2000)}b`, `/clusters/${'a-'.repeat(1000)}`])
+      expect(() => canonicalServer(`https://tka${path}`)).toThrow(/^server /);
+    expect(performance.now() - start).toBeLessThan(1000);
+  });
+});
+
+describe('the parts of a server’s URL', () => {
+  it.each([
+    ['https://tka:8443', undefined, 'https://tka:8443'],
+    ['https://tka:8443/clusters/site-1', 'site-1', 'https://tka:8443'],
+    ['http://[::1]/clusters/clusters', 'clusters', 'http://[::1]'],
+  ])('%s has the joined cluster %s and the origin %s', (server, name, origin) => {
+    expect(joinedNameOf(server)).toBe(name);
+    expect(originOf(server)).toBe(origin);
+  });
+
+  it('canonicalOrigin refuses a joined cluster', () => {
+    expect(canonicalOrigin('https://TKA/')).toBe('https://tka');
+    expect(() => canonicalOrigin('https://tka/clusters/a')).toThrow(/^server .* has a path/);
   });
 });
 

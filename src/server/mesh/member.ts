@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { TkaError, UsageError } from '../../util/errors.ts';
 import { cleanText, isPlainName, quoted } from '../../util/text.ts';
-import { canonicalApiServer, canonicalServer } from '../../util/url.ts';
+import { canonicalApiServer, canonicalOrigin } from '../../util/url.ts';
 
 /** What a member states about itself. Its name is not part of it: records are stored by name. */
 export interface MemberRecord {
@@ -65,7 +65,7 @@ export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
   if (!isName(name)) throw bad(`the name ${quoted(name, 80)} is not a lower-case host name`);
   let urls: Pick<MemberRecord, 'server' | 'apiEndpoint'>;
   try {
-    urls = { server: canonicalServer(record.server), apiEndpoint: canonicalApiServer(record.apiEndpoint) };
+    urls = { server: canonicalOrigin(record.server), apiEndpoint: canonicalApiServer(record.apiEndpoint) };
   } catch (error) {
     throw bad(error instanceof TkaError ? error.message : 'invalid URL', error);
   }
@@ -83,7 +83,7 @@ export function readRecord(value: unknown): CheckedRecord | string {
   const [server, gossipPort, apiEndpoint] = [own('server'), own('gossipPort'), own('apiEndpoint')];
   const [labels, version, left] = [own('labels'), own('version'), own('left') ?? false];
   const cluster = own('cluster');
-  if (!isUrl(server, canonicalServer)) return 'server is not a canonical URL';
+  if (!isUrl(server, canonicalOrigin)) return 'server is not a canonical URL';
   if (!isUrl(apiEndpoint, canonicalApiServer)) return 'the API endpoint is not a canonical https URL';
   if (!isPort(gossipPort)) return 'the gossip port is not a port';
   if (!isClean(version, 64)) return 'version is not plain text of at most 64 characters';
