@@ -1,4 +1,4 @@
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import type { ClusterInfo, ErrorBody, KubeconfigAnswer, LoginAnswer, MemberRow } from '../../tka/types.ts';
 
@@ -10,6 +10,12 @@ export interface Caller {
   readonly login: string;
   /** Set for a tagged device, which has no user. */
   readonly tagged?: TaggedDevice;
+  /**
+   * The name of the login server's cluster, for a caller that comes through a login server (federation/contract.ts).
+   * Such a caller has sign-ins of its own: they have nothing to do with those of the same login that come directly or
+   * through another login server.
+   */
+  readonly through?: string;
   /** True if the login is of the tailnet's own domain: nobody else there has this username. Default: false. */
   readonly ownDomain?: boolean;
   /** The tailnet's ID of the calling device. Absent if tailscaled knows none. */
@@ -45,6 +51,12 @@ export interface Origin {
   readonly address?: string;
   /** A tagged device has no user. */
   readonly tags?: readonly string[];
+}
+
+/** The parts of a request that its answer may depend on. A request through a tunnel has no others. */
+export interface RequestHead {
+  readonly url?: string | undefined;
+  readonly headers: Readonly<IncomingHttpHeaders>;
 }
 
 /** Options for identifying a caller. */

@@ -1,9 +1,7 @@
 // The TKA API over node:http: passes a request to its route, sends the answer, and reports it for logs and metrics.
-import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import { apiPath, type ErrorBody } from '../../tka/types.ts';
 import { cleanText } from '../../util/text.ts';
-import { jsonAnswer, notFound, type RouteAnswer, textAnswer } from './answers.ts';
+import { jsonAnswer, messagesOf, notFound, type RouteAnswer, refusalAnswer, requestId, textAnswer } from './answers.ts';
 import { type Caller, type HandlerOptions, type Origin, Refusal, type RefusalReason } from './contract.ts';
 import { apiRoutes, openRoutes } from './routes.ts';
 
@@ -60,7 +58,7 @@ export function createHandler(options: HandlerOptions): RequestListener {
     // Skip requests that arrived together with one for which the connection was closed.
     if (request.socket.destroyed) return;
     const started = performance.now();
-    const id = idOf(request);
+    const id = requestId(request.headers['x-request-id']);
     const path = (request.url ?? '/').split('?', 1)[0] as string;
     const known: { caller?: Caller; origin: Origin } = { origin: {} };
     let refused: string | undefined;
@@ -101,17 +99,9 @@ export function createHandler(options: HandlerOptions): RequestListener {
         }
         if (!(error instanceof Refusal)) onError?.(error, request, id);
         const refusal = error instanceof Refusal ? error : new Refusal(500, { message: 'internal error' });
-        refused = wholeOf(refusal.body);
+        refused = messagesOf(refusal.body);
         reason = refusal.reason;
-        // The Go server sends Retry-After with this route's 401 and 500 as well.
-        const again = path === `${apiPath}/kubeconfig` && (refusal.status === 401 || refusal.status === 500);
-        const headers =
-          refusal.retryAfterSeconds !== undefined
-            ? { 'Retry-After': String(refusal.retryAfterSeconds) }
-            : again
-              ? retryAfter
-              : {};
-        return jsonAnswer(refusal.status, refusal.body, headers);
+        return refusalAnswer(refusal, path, retryAfter);
       })
       .then((answer) => {
         if (onDecided !== undefined && Object.hasOwn(apiRoutes.get(path) ?? {}, method)) {
@@ -124,19 +114,6 @@ export function createHandler(options: HandlerOptions): RequestListener {
       })
       .catch(() => response.destroy());
   };
-}
-
-/** Returns the request ID of the caller if it is safe to log, or a new one. */
-function idOf({ headers }: IncomingMessage): string {
-  const given = headers['x-request-id'];
-  return typeof given === 'string' && /^[\w.:-]{1,64}$/.test(given) ? given : randomUUID();
-}
-
-/** Returns an error with its causes in one line, for the log: its readers need the causes to fix the problem. */
-function wholeOf(body: ErrorBody): string {
-  const messages: string[] = [];
-  for (let at: ErrorBody | undefined = body; at && messages.length < 5; at = at.cause) messages.push(at.message);
-  return cleanText(messages.join(': '), 1000);
 }
 
 function send(response: ServerResponse, { status, headers = {}, body = '' }: RouteAnswer): void {

@@ -1,11 +1,11 @@
 // The memberlist as JSON, and as a page of clusters with their servers. Every member contributes text, so all text is
 // escaped and none becomes a link.
-import type { IncomingMessage } from 'node:http';
 import { isIP } from 'node:net';
 import type { MemberRow } from '../../tka/types.ts';
 import { cleanText, isPlainName } from '../../util/text.ts';
 import { canonicalServer, hostOf } from '../../util/url.ts';
 import { jsonAnswer, type RouteAnswer } from './answers.ts';
+import type { RequestHead } from './contract.ts';
 import { escaped, iconLink, pageAnswer, statusPath } from './page.ts';
 import { statusScript } from './status-script.ts';
 
@@ -47,7 +47,7 @@ const classes = ['', ' class="labels"', ' class="state"', ' class="server"', ' c
  * Returns the members as a page for a browser, filtered by the query parameter `q` if it is set. `now` is Unix time in
  * milliseconds.
  */
-export function memberlistPage(request: IncomingMessage, rows: readonly MemberRow[], now: number): RouteAnswer {
+export function memberlistPage(request: RequestHead, rows: readonly MemberRow[], now: number): RouteAnswer {
   const query = cleanText(new URLSearchParams((request.url ?? '').split('?').slice(1).join('?')).get('q') ?? '', 200);
   const totals = inWords
     .map((state) => [state, rows.filter((row) => stateOf(row) === state).length] as const)

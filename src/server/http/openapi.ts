@@ -1,7 +1,7 @@
 // The OpenAPI 3.1 description of the API. A test compares it with the routes and their answers.
-import type { IncomingMessage } from 'node:http';
 import { apiPath } from '../../tka/types.ts';
 import type { RouteAnswer } from './answers.ts';
+import type { RequestHead } from './contract.ts';
 import { documentPath, escaped, pageAnswer, statusPath } from './page.ts';
 
 interface Response {
@@ -325,7 +325,7 @@ const isApi = ({ path }: Call): boolean => path.startsWith(apiPath);
 const apiCalls = calls.filter(isApi);
 
 /** Returns the description as a page for a browser. */
-export function openApiPage(request: IncomingMessage, hasStatus: boolean): RouteAnswer {
+export function openApiPage(request: RequestHead, hasStatus: boolean): RouteAnswer {
   const { title, description, version } = openApi.info;
   const body = `<h1>${escaped(title)}</h1>
 <p>Version ${version}. ${escaped(description)}</p>

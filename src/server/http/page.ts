@@ -1,8 +1,8 @@
 // The frame of the pages for browsers: style, navigation, and a policy that only lets run or load what is in the page.
 import { createHash } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
 import { apiPath } from '../../tka/types.ts';
 import type { RouteAnswer } from './answers.ts';
+import type { RequestHead } from './contract.ts';
 
 /** Escapes a text for use in an element or in a quoted attribute. */
 export const escaped = (text: string): string => text.replace(/[&<>"']/g, (char) => `&#${char.charCodeAt(0)};`);
@@ -154,7 +154,7 @@ export const iconLink = (state: 'healthy' | 'dead' = 'healthy'): string =>
   `<link rel="icon" href="${escaped(icon(state))}">`;
 
 /** Answers with a page, or with 304 if the browser already has one that shows the same. */
-export function pageAnswer(request: IncomingMessage, page: Page): RouteAnswer {
+export function pageAnswer(request: RequestHead, page: Page): RouteAnswer {
   const { title, path, hasStatus, body, content, head = iconLink(), script } = page;
   const link = (to: string, text: string): string =>
     `<a href="${to}"${to === path ? ' aria-current="page"' : ''}>${text}</a>`;

@@ -1,20 +1,22 @@
 // The routes of the API: who gets which answer, with status codes and headers as the Go server has them.
-import type { IncomingMessage } from 'node:http';
 import Negotiator from 'negotiator';
 import { stringify } from 'yaml';
 import { checkToken } from '../../tka/token.ts';
 import { apiPath, type KubeconfigAnswer, type LoginAnswer } from '../../tka/types.ts';
 import { jsonAnswer, notFound, type RouteAnswer } from './answers.ts';
-import { type Access, type Caller, type HandlerOptions, Refusal } from './contract.ts';
+import { type Access, type Caller, type HandlerOptions, Refusal, type RequestHead } from './contract.ts';
 import { memberlistJson, memberlistPage } from './memberlist.ts';
 import { openApi, openApiPage } from './openapi.ts';
 import { documentPath, statusPath } from './page.ts';
 
+/** What the routes serve. */
+export type Served = Pick<HandlerOptions, 'signIns' | 'clusterInfo' | 'members'>;
+
 /** A request whose caller is identified. */
 export interface Call {
   readonly caller: Caller;
-  readonly request: IncomingMessage;
-  readonly options: HandlerOptions;
+  readonly request: RequestHead;
+  readonly options: Served;
   /** Aborted when the caller hangs up. */
   readonly signal: AbortSignal;
   readonly retryAfter: Readonly<Record<'Retry-After', string>>;
@@ -70,7 +72,7 @@ function accessOf({ role }: Caller, { users }: KubeconfigAnswer): Access {
 }
 
 /** Returns whether the caller wants a page. A caller that accepts anything is a program and gets JSON. */
-function wantsPage(request: IncomingMessage): boolean {
+function wantsPage(request: RequestHead): boolean {
   return new Negotiator(request).mediaType(['application/json', 'text/html']) === 'text/html';
 }
 
@@ -150,22 +152,22 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
   }),
 );
 
-type OpenRoute = (request: IncomingMessage, options: HandlerOptions) => RouteAnswer;
+type OpenRoute = (request: RequestHead, options: Served) => RouteAnswer;
 
-const hasStatus = ({ members }: HandlerOptions): boolean => members?.() !== undefined;
+const hasStatus = ({ members }: Served): boolean => members?.() !== undefined;
 
 /** Routes for everybody. They reveal nothing about this server except whether it has gossip. */
 export const openRoutes: ReadonlyMap<string, Methods<OpenRoute>> = new Map(
   Object.entries({
     '/': {
       // The Go server has no route here, so programs get its 404.
-      GET(request: IncomingMessage, options: HandlerOptions): RouteAnswer {
+      GET(request: RequestHead, options: Served): RouteAnswer {
         if (!wantsPage(request)) return varied(notFound);
         return varied({ status: 302, headers: { Location: hasStatus(options) ? statusPath : documentPath } });
       },
     },
     [documentPath]: {
-      GET(request: IncomingMessage, options: HandlerOptions): RouteAnswer {
+      GET(request: RequestHead, options: Served): RouteAnswer {
         return varied(wantsPage(request) ? openApiPage(request, hasStatus(options)) : jsonAnswer(200, openApi));
       },
     },
