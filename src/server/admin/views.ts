@@ -169,12 +169,16 @@ export function membersText({ members }: MembersView, now: number): string {
 
 /** Returns sign-ins as a table. */
 export function signInsText({ signIns }: SignInsView, now: number): string {
-  const rows = signIns.map(({ login, username, node, role, state, until, account = '-', problem }) => [
+  // Most clusters have joined no login server.
+  const isFederated = signIns.some(({ loginServer }) => loginServer !== undefined);
+  const rows = signIns.map(({ login, username, node, role, state, until, account = '-', problem, loginServer }) => [
     node || (login ?? username),
+    ...(isFederated ? [loginServer ?? '-'] : []),
     role,
     until === undefined ? '-' : when(Date.parse(until), now),
     account,
     problem ?? (state === 'active' ? '-' : state),
   ]);
-  return table(['LOGIN', 'ROLE', 'UNTIL', 'ACCOUNT', 'PROBLEM'], rows);
+  const header = ['LOGIN', ...(isFederated ? ['LOGIN SERVER'] : []), 'ROLE', 'UNTIL', 'ACCOUNT', 'PROBLEM'];
+  return table(header, rows);
 }

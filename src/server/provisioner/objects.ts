@@ -66,13 +66,17 @@ export interface ClusterRoleBinding {
   readonly subjects?: readonly { readonly kind: string; readonly name: string; readonly namespace?: string }[];
 }
 
-/** Annotations of a sign-in. The Go operator knows only the first two. `node` and `tags` are those of a tagged device. */
+/**
+ * Annotations of a sign-in. The Go operator knows only the first two. `node` and `tags` are those of a tagged device.
+ * `loginServer` is the name of the login server's cluster, for a caller that comes through a login server.
+ */
 export const annotation = {
   attempted: `${group}/last-attempted-sign-in`,
   validUntil: `${group}/sign-in-valid-until`,
   login: `${group}/login`,
   node: `${group}/node`,
   tags: `${group}/tags`,
+  loginServer: `${group}/login-server`,
   attemptId: `${group}/attempt`,
   devices: `${group}/devices`,
   problem: `${group}/problem`,
@@ -115,19 +119,22 @@ const isName = (name: string): boolean =>
 
 /**
  * Returns the possible names of a caller's sign-in for a role, the preferred one first. A plain name identifies a user
- * only in the tailnet's own domain. Other names carry a hash of login and role, `tka-login-jurgen-0f3a…`. The hash has
- * 80 bits, so that nobody can find a login with the same hash as another one.
+ * only in the tailnet's own domain, and not through a login server: its tailnet may be another one. Other names carry a
+ * hash of login, role and login server, `tka-login-jurgen-0f3a…`. The hash has 80 bits, so that nobody can find a login
+ * with the same hash as another one.
  */
-export function namesOf({ username, login, ownDomain, role }: Caller): readonly string[] {
-  const hash = createHash('sha256').update(`${login}\0${role}`).digest('hex').slice(0, 20);
+export function namesOf({ username, login, ownDomain, role, through }: Caller): readonly string[] {
+  const hashed = through === undefined ? `${login}\0${role}` : `${login}\0${role}\0${through}`;
+  const hash = createHash('sha256').update(hashed).digest('hex').slice(0, 20);
   const readable = username
     .normalize('NFKD')
     .toLowerCase()
     .replace(/[^a-z0-9]+/g, (other) => (/^\p{M}+$/u.test(other) ? '' : '-'))
     .slice(0, 30)
     .replace(/^-+|-+$/g, '');
-  const hashed = `tka-login-${readable === '' ? '' : `${readable}-`}${hash}`;
-  return ownDomain === true && isName(plainName(username)) ? [plainName(username), hashed] : [hashed];
+  const unique = `tka-login-${readable === '' ? '' : `${readable}-`}${hash}`;
+  const isPlain = ownDomain === true && through === undefined && isName(plainName(username));
+  return isPlain ? [plainName(username), unique] : [unique];
 }
 
 export const bindingName = (name: string): string => `${name}-binding`;

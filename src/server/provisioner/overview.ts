@@ -1,13 +1,15 @@
 // Sign-ins as an administrator sees them.
 import type { ServiceAccount, TkaSignin } from './objects.ts';
 import { ownerOfAccount } from './parts.ts';
-import { endOf, isLeaving, isOver, isSettled, loginOf, problemOf, rfc3339, taggedOf } from './sign-in.ts';
+import { endOf, isLeaving, isOver, isSettled, loginOf, problemOf, rfc3339, taggedOf, throughOf } from './sign-in.ts';
 
 export interface SignInOverview {
   /** Name of the TkaSignin. */
   readonly name: string;
   /** Absent if unknown, as in sign-ins of the Go server. */
   readonly login?: string;
+  /** The name of the login server's cluster that it came through; absent if it came directly. */
+  readonly loginServer?: string;
   readonly username: string;
   /** Name and tags of a tagged device; absent for a person. */
   readonly node?: string;
@@ -27,7 +29,7 @@ export interface SignInOverview {
 /** Returns the overview of a sign-in. `now` is in milliseconds of the epoch. */
 export function overviewOf(signIn: TkaSignin, account: ServiceAccount | undefined, now: number): SignInOverview {
   const { metadata, spec } = signIn;
-  const login = loginOf(signIn);
+  const [login, loginServer] = [loginOf(signIn), throughOf(signIn)];
   const end = endOf(signIn, now);
   const [problem, ...advice] = problemOf(signIn)?.split('\n') ?? [];
   const isEnding = isLeaving(signIn) || isOver(signIn, now);
@@ -36,6 +38,7 @@ export function overviewOf(signIn: TkaSignin, account: ServiceAccount | undefine
   return {
     name: metadata.name,
     ...(login !== undefined && { login }),
+    ...(loginServer !== undefined && { loginServer }),
     username: spec.username,
     ...taggedOf(signIn),
     role: spec.role,

@@ -20,7 +20,7 @@ const labelsOf = ({ metadata }: TkaSignin): Record<string, string> => ({
 
 // For people: the object's name may have a hash, and has only the part of the login before the @, or a device's ID.
 const loginAnnotation = ({ metadata: { annotations = {} } }: TkaSignin) => {
-  const told = [annotation.login, annotation.node, annotation.tags].flatMap((key) => {
+  const told = [annotation.login, annotation.node, annotation.tags, annotation.loginServer].flatMap((key) => {
     const value = annotations[key];
     return value === undefined ? [] : [[key, value] as const];
   });

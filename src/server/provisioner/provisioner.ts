@@ -21,7 +21,7 @@ import { signInOfBinding, type TkaSignin } from './objects.ts';
 import { overviewOf, type SignInOverview } from './overview.ts';
 import { type QueueCounts, WorkQueue } from './queue.ts';
 import { type Reconciled, Reconciler, Stale, survey } from './reconciler.ts';
-import { endOf, hasAttempt, isSettled, loginOf, rfc3339, taggedOf } from './sign-in.ts';
+import { endOf, hasAttempt, isSettled, loginOf, rfc3339, taggedOf, throughOf, toldOf } from './sign-in.ts';
 import { createSignIns } from './sign-ins.ts';
 import { watchAccounts, watchBindings, watchSignIns } from './watch.ts';
 
@@ -64,6 +64,8 @@ export interface Ended {
   readonly username: string;
   /** Set for a tagged device. */
   readonly tagged: TaggedDevice | undefined;
+  /** As in Caller. */
+  readonly through: string | undefined;
   readonly role: string;
   /** RFC 3339. */
   readonly until: string | undefined;
@@ -94,6 +96,11 @@ export interface WatchState {
 
 export interface Provisioner {
   readonly signIns: SignIns;
+  /**
+   * Ends all sign-ins that came through this login server (Caller.through), in the whole cluster. Returns how many this
+   * replica ended. Throws a KubeError if some could not be ended.
+   */
+  endAllThrough(loginServer: string): Promise<number>;
   /** Returns the cluster info for clients. Throws a Refusal if the ConfigMap cannot be read. */
   readonly clusterInfo: () => Promise<ClusterInfo>;
   /** Returns why sign-ins cannot be served properly, or undefined if they can. */
@@ -175,8 +182,8 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
     const { username, role } = signIn.spec;
     const end = endOf(signIn, Date.now());
     const until = end === undefined ? undefined : rfc3339(end);
-    const [login, tagged] = [loginOf(signIn), taggedOf(signIn)];
-    options.onEnded?.({ event, reason, login, username, tagged, role, until, account: signIn.metadata.name });
+    const [login, tagged, through] = [loginOf(signIn), taggedOf(signIn), throughOf(signIn)];
+    options.onEnded?.({ event, reason, login, username, tagged, through, role, until, account: signIn.metadata.name });
   }
 
   /** If this replica leads: queues the sign-in after the grace period, unless it is right by then. */
@@ -201,16 +208,17 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       if (signIn !== undefined && isNew) {
         signedIn = { username: signIn.spec.username, role: signIn.spec.role };
         log.info(
-          { name, login: loginOf(signIn), ...signedIn, until: signIn.status?.valid_until },
+          { name, ...toldOf(signIn), ...signedIn, until: signIn.status?.valid_until },
           'access provisioned',
         );
-        const until = signIn.status?.valid_until ?? '';
-        events.tell(signIn, 'Provisioned', `access with role ${quoted(signedIn.role, 253)} until ${until}`);
+        const [until = '', through] = [signIn.status?.valid_until, throughOf(signIn)];
+        const way = through === undefined ? '' : ` through the login server ${quoted(through, 253)}`;
+        events.tell(signIn, 'Provisioned', `access with role ${quoted(signedIn.role, 253)} until ${until}${way}`);
       }
       return signIn;
     } catch (error) {
       const known = watch.get(name) ?? given;
-      const about = { name, login: known && loginOf(known), err: error };
+      const about = { name, ...(known && toldOf(known)), err: error };
       again = error instanceof Stale || isStatus(error, 409);
       failed = !again;
       if (again) log.debug(about, 'will try again');
@@ -292,7 +300,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
 
   void source.readFirst(stopping.signal);
 
-  const signIns = createSignIns({
+  const { endAllThrough, ...signIns } = createSignIns({
     kube,
     watch,
     index,
@@ -313,6 +321,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
 
   return {
     signIns,
+    endAllThrough,
     clusterInfo,
     unready: () => watch.problem() ?? source.problem(),
     leading: () => candidate.leading(),

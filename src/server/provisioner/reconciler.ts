@@ -43,6 +43,7 @@ import {
   problemPatch,
   statusOf,
   statusPatch,
+  toldOf,
 } from './sign-in.ts';
 import type { Watched } from './watch.ts';
 
@@ -159,7 +160,7 @@ export class Reconciler {
       const { uid, resourceVersion } = signIn.metadata;
       if (!(await kube.remove(signInPath, { uid, resourceVersion }))) throw new Stale('the sign-in has changed');
       const { username, role } = signIn.spec;
-      this.#log.info({ name, login: loginOf(signIn), username, role }, 'sign-in has expired');
+      this.#log.info({ name, ...toldOf(signIn), username, role }, 'sign-in has expired');
       this.#onExpired?.(signIn);
       await this.#remove(name, parts, undefined);
       return nothing;
@@ -239,8 +240,8 @@ export class Reconciler {
       account !== undefined && isTheirs(accountOwner) && this.#removeAccount(account),
       binding !== undefined && bindingGoes && this.#removeBinding(binding),
     );
-    const login = (account && loginOf(account)) ?? (binding && loginOf(binding));
-    if (removed.includes(true)) this.#log.info({ name, login }, 'access removed');
+    const part = account ?? binding;
+    if (removed.includes(true)) this.#log.info({ name, ...(part && toldOf(part)) }, 'access removed');
     return !removed.includes(false);
   }
 

@@ -16,6 +16,16 @@ function timeOf(text: string | undefined): number | undefined {
 export const loginOf = ({ metadata }: { readonly metadata: Metadata }): string | undefined =>
   metadata.annotations?.[annotation.login];
 
+/** Returns the name of the login server's cluster that a sign-in came through, or undefined for a direct one. */
+export const throughOf = ({ metadata }: { readonly metadata: Metadata }): string | undefined =>
+  metadata.annotations?.[annotation.loginServer];
+
+/** Returns the fields of a log line that say who signed in, and through which login server. */
+export const toldOf = (object: { readonly metadata: Metadata }) => ({
+  login: loginOf(object),
+  login_server: throughOf(object),
+});
+
 /** Returns the tagged device that signed in, or undefined for a person. */
 export function taggedOf({
   metadata: { annotations = {} },
@@ -27,19 +37,21 @@ export function taggedOf({
 }
 
 /** Returns the annotations that tell who signed in. */
-const whoOf = ({ login, tagged }: Caller): Record<string, string> => ({
+const whoOf = ({ login, tagged, through }: Caller): Record<string, string> => ({
   [annotation.login]: login,
+  ...(through !== undefined && { [annotation.loginServer]: through }),
   ...(tagged && { [annotation.node]: tagged.node, [annotation.tags]: tagged.tags.join(',') }),
 });
 
 /**
  * Returns whether a sign-in belongs to this caller: it states the caller's login, or states none and has the caller's
- * plain name.
+ * plain name. Both must have come directly, or through the same login server.
  */
-export function isOf(signIn: TkaSignin, { username, login, ownDomain }: Caller): boolean {
+export function isOf(signIn: TkaSignin, { username, login, ownDomain, through }: Caller): boolean {
+  if (throughOf(signIn) !== through) return false;
   const stated = loginOf(signIn);
   if (stated !== undefined) return stated === login;
-  return ownDomain === true && signIn.metadata.name === plainName(username);
+  return ownDomain === true && through === undefined && signIn.metadata.name === plainName(username);
 }
 
 /** Returns whether a sign-in is being deleted. Nothing can restore it. */

@@ -14,6 +14,9 @@
 // - A device gets tokens only under a sign-in that it created or joined with POST /login.
 // - A logout ends all sign-ins of the login, on all devices.
 //
+// A caller that comes through a login server (Caller.through) has sign-ins of its own: none that came directly or
+// through another login server is used, extended or ended for it, nor the other way round (isOf).
+//
 // Tokens and logins are answered from the watch's copy. It is usually milliseconds old, and at most 30 s if the watch
 // has stalled. This never grants more: a token comes from the account of exactly this sign-in, a change is refused if
 // the sign-in has changed, and a sign-in that is missing or must end is read first.
@@ -65,6 +68,8 @@ import {
   problemOf,
   rfc3339,
   sharing,
+  throughOf,
+  toldOf,
 } from './sign-in.ts';
 import { type KubeconfigNames, kubeconfigOf, type Minted, minimumMs, mintToken, type TokenOptions } from './tokens.ts';
 import type { Watched } from './watch.ts';
@@ -89,18 +94,25 @@ export interface SignInsOptions extends TokenOptions, KubeconfigNames {
 }
 
 const attempts = 10;
+const endedAtOnce = 16;
 
 // A login does not stop waiting for its turn.
 const never = new AbortController().signal;
 
-export function createSignIns(options: SignInsOptions): SignIns {
+/** The sign-ins of a cluster that other clusters' login servers may sign people in to. */
+export interface FederatedSignIns extends SignIns {
+  /** As in Provisioner. */
+  endAllThrough(loginServer: string): Promise<number>;
+}
+
+export function createSignIns(options: SignInsOptions): FederatedSignIns {
   const { kube, watch, index, namespace, release, onRevoked, goLeader, log, clusterInfo } = options;
   const roles = new KnownRoles(kube);
   const turns = new Turns(1);
 
   /** Runs the requests of one login one after the other, because they change the same object. */
-  async function inTurn<T>(login: string, work: () => Promise<T>): Promise<T> {
-    const end = await turns.take(login, never);
+  async function inTurn<T>({ login, through = '' }: Caller, work: () => Promise<T>): Promise<T> {
+    const end = await turns.take(`${login}\0${through}`, never);
     return work().finally(end);
   }
 
@@ -115,9 +127,9 @@ export function createSignIns(options: SignInsOptions): SignIns {
   const namesFor = (caller: Caller): readonly string[] =>
     caller.role === '' ? namesOf(caller).slice(0, -1) : namesOf(caller);
 
-  /** Returns the sign-ins of a login that have other names than these: for other roles, or named by version 0.1.0. */
-  const othersOf = (login: string, names: readonly string[]): TkaSignin[] =>
-    index.of(login).filter((signIn) => !names.includes(signIn.metadata.name));
+  /** Returns the sign-ins of a caller that have other names than these: for other roles, or named by version 0.1.0. */
+  const othersOf = (caller: Caller, names: readonly string[]): TkaSignin[] =>
+    index.of(caller.login).filter((signIn) => isOf(signIn, caller) && !names.includes(signIn.metadata.name));
 
   /**
    * Deletes a sign-in and its parts. Returns whether all of it is gone and nothing will touch a new one. Calls `onGone`
@@ -133,7 +145,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
       await release(signIn);
       return isOurWork(signIn);
     } catch (error) {
-      log.warn({ err: error, name, login: loginOf(signIn) }, 'could not remove the access of a sign-in yet');
+      log.warn({ err: error, name, ...toldOf(signIn) }, 'could not remove the access of a sign-in yet');
       return false;
     }
   }
@@ -148,7 +160,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
     caller: Caller,
     fresh: boolean,
   ): Promise<{ readonly found?: TkaSignin; readonly free?: string; readonly ended: boolean }> {
-    const { login, role, device, tagged } = caller;
+    const { login, role, device, tagged, through } = caller;
     const names = namesFor(caller);
     const isRead = fresh || watch.problem() !== undefined;
     const see = async (name: string): Promise<TkaSignin | undefined> => (isRead ? await read(name) : watch.get(name));
@@ -170,7 +182,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
       }
       isOld = !isRead;
       if (isOld) return;
-      log.info({ name, login, device, role: signIn.spec.role, granted: role }, 'access ends: the policy grants less');
+      const told = { name, login, login_server: through, device, role: signIn.spec.role, granted: role };
+      log.info(told, 'access ends: the policy grants less');
       await end(signIn, () => onRevoked(signIn, lessGranted(signIn, caller)));
       ended = true;
       leave(name);
@@ -182,17 +195,19 @@ export function createSignIns(options: SignInsOptions): SignIns {
       await judge(name);
       if (found !== undefined || isOld) break;
     }
-    for (const { metadata } of othersOf(login, seen)) if (!isOld) await judge(metadata.name);
-    if (tagged === undefined && device !== undefined) await endUntagged(device);
+    for (const { metadata } of othersOf(caller, seen)) if (!isOld) await judge(metadata.name);
+    if (tagged === undefined && device !== undefined) await endUntagged(device, through);
     // Do not end a sign-in because of the copy alone: read it first.
     if (isOld) return look(caller, true);
     return { ...(found !== undefined && { found }), ...(free !== undefined && { free }), ended };
   }
 
   /** Ends the sign-ins of a device from the time when it was tagged, because it belongs to a person now. */
-  async function endUntagged(device: string): Promise<void> {
+  async function endUntagged(device: string, through: string | undefined): Promise<void> {
     for (const signIn of index.of(deviceLogin(device))) {
-      log.info({ name: signIn.metadata.name, login: loginOf(signIn) }, 'access ends: the device is no longer tagged');
+      // Devices of other tailnets may have the same ID.
+      if (throughOf(signIn) !== through) continue;
+      log.info({ name: signIn.metadata.name, ...toldOf(signIn) }, 'access ends: the device is no longer tagged');
       await end(signIn, () => onRevoked(signIn, 'the device is no longer tagged'));
     }
   }
@@ -212,10 +227,12 @@ export function createSignIns(options: SignInsOptions): SignIns {
   }
 
   /** Throws if the caller may have signed in at the Go server, whose sign-ins do not state the domain of their user. */
-  function refuseNameless({ username, ownDomain }: Caller): void {
+  function refuseNameless({ username, ownDomain, through }: Caller): void {
     const name = plainName(username);
     const signIn = watch.get(name);
-    if (ownDomain === true || signIn === undefined || loginOf(signIn) !== undefined) return;
+    // Nobody gets to the Go server through a login server.
+    if (ownDomain === true || through !== undefined) return;
+    if (signIn === undefined || loginOf(signIn) !== undefined) return;
     if (isLeaving(signIn) || isOver(signIn, Date.now())) return;
     throw blockedRefusal(username, nameless(name, namespace).text);
   }
@@ -331,7 +348,7 @@ export function createSignIns(options: SignInsOptions): SignIns {
           throw refusal;
         }
         refuseNameless(caller);
-        return await inTurn(caller.login, async () => {
+        return await inTurn(caller, async () => {
           const signIn = await write(caller);
           const answer = answerOf((await settle(signIn, options.provide)) ?? signIn, caller);
           return { ...answer, account: signIn.metadata.name };
@@ -361,13 +378,33 @@ export function createSignIns(options: SignInsOptions): SignIns {
       telling('Error signing out user', createAdvice, async () => {
         const names = namesFor(caller);
         const named = (await Promise.all(names.map(read))).filter((signIn) => signIn !== undefined);
-        const mine = [...named, ...othersOf(caller.login, names)].filter((signIn) => isOf(signIn, caller));
+        const mine = [...named, ...othersOf(caller, names)].filter((signIn) => isOf(signIn, caller));
         if (mine.length === 0) refuseNameless(caller);
         const ends = await Promise.all(mine.map((signIn) => end(signIn)));
         const live = mine.find((signIn) => !isOver(signIn, Date.now()));
         const accounts = mine.map(({ metadata: { name } }) => name);
         return live && { answer: answerOf(live, caller), complete: ends.every((complete) => complete), accounts };
       }),
+
+    async endAllThrough(loginServer) {
+      const ending: TkaSignin[] = [];
+      for await (const listed of kube.list<TkaSignin>(paths.signIns(namespace)))
+        if (throughOf(listed) === loginServer && !isLeaving(listed)) ending.push(withSpec(listed));
+      log.info({ login_server: loginServer, count: ending.length }, 'all access through a login server ends');
+      let count = 0;
+      const onGone = (signIn: TkaSignin): void => {
+        count++;
+        onRevoked(signIn, `the login server ${quoted(loginServer, 253)} no longer signs in to this cluster`);
+      };
+      const problems: unknown[] = [];
+      // End all that can be ended, whatever happens to the others.
+      for (let next = ending.splice(0, endedAtOnce); next.length > 0; next = ending.splice(0, endedAtOnce)) {
+        const ends = await Promise.allSettled(next.map((signIn) => end(signIn, () => onGone(signIn))));
+        problems.push(...ends.flatMap((settled) => (settled.status === 'rejected' ? [settled.reason] : [])));
+      }
+      if (problems.length > 0) throw problems[0];
+      return count;
+    },
   };
 
   /**
@@ -389,6 +426,8 @@ export function createSignIns(options: SignInsOptions): SignIns {
 /** Returns why a sign-in ends that exceeds the caller's grant of today. */
 function lessGranted({ spec }: TkaSignin, { role, problem }: Caller): string {
   if (problem?.reason === 'tagged_device') return 'the device can no longer sign in: its tags do not allow it';
+  // A login server asserts a role that this cluster does not allow it to use.
+  if (problem?.reason === 'missing_role') return problem.message;
   if (role === '') return 'the policy grants nothing';
   return role === spec.role ? 'the policy grants less time' : `the policy grants the role ${quoted(role, 253)}`;
 }

@@ -26,6 +26,8 @@ export interface AuditEvent {
   /** The ID of the request, as in the log. */
   readonly request?: string | undefined;
   readonly login?: string | undefined;
+  /** The name of the login server's cluster, for a caller that comes through a login server. */
+  readonly login_server?: string | undefined;
   readonly node?: string | undefined;
   readonly address?: string | undefined;
   readonly tags?: readonly string[] | undefined;
@@ -59,7 +61,8 @@ export function eventOf(decided: Decided): AuditEvent | undefined {
   const address = from === undefined || isLoopback(from) ? (origin.address ?? from) : from;
   const { node, tags, login = caller?.login } = origin;
   const { role = caller?.role, until, account } = access ?? {};
-  const rest = { reason: refusal, request: id, login, node, address, tags, role, until, account };
+  const login_server = caller?.through;
+  const rest = { reason: refusal, request: id, login, login_server, node, address, tags, role, until, account };
   if (isRefused) return { event: 'refusal', outcome: 'refused', asked: change ?? reads[what], ...rest };
   if (change === undefined) return undefined;
   if (status >= 499) return { event: change, outcome: 'failed', ...rest };
@@ -100,8 +103,8 @@ export function openAudit(config: Config, log: Log): Audit {
       const event = eventOf(decided);
       if (event !== undefined) write(event);
     },
-    ended: ({ event, reason, login, username, tagged, role, until, account }) =>
-      write({ event, outcome: 'success', reason, login: login ?? username, ...tagged, role, until, account }),
+    ended: ({ event, reason, login = username, username, tagged, through, role, until, account }) =>
+      write({ event, outcome: 'success', reason, login, login_server: through, ...tagged, role, until, account }),
   };
 }
 
