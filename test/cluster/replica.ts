@@ -50,8 +50,8 @@ export async function startReplica(options: ReplicaOptions): Promise<Replica> {
   const log: Log = { debug: story, info: story, warn: note, error: note };
   const audit: AuditEvent[] = [];
   const provisioner = startProvisioner({
-    onEnded: ({ event, reason, login, role, until, account }) =>
-      audit.push({ event, outcome: 'success', reason, login, role, until, account }),
+    onEnded: ({ event, reason, login, through, role, until, account }) =>
+      audit.push({ event, outcome: 'success', reason, login, login_server: through, role, until, account }),
     ...rest,
     kubeConfig: kubeConfigFor(access, token),
     namespace,

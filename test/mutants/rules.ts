@@ -34,6 +34,7 @@ const failover = ['test/session/failover.test.ts'];
 const siblings = ['test/discovery/siblings.test.ts'];
 const audit = ['test/server/telemetry/audit.test.ts'];
 const identity = ['test/server/identity/identity.test.ts'];
+const assertion = ['test/server/federation/assertion.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
@@ -536,8 +537,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'only logins of the tailnet’s own domain have plain names',
     file: 'src/server/provisioner/objects.ts',
-    find: 'return ownDomain === true && isName(plainName(username))',
-    replace: 'return isName(plainName(username))',
+    find: 'const isPlain = ownDomain === true && through === undefined &&',
+    replace: 'const isPlain =',
     tests: objects,
   },
   {
@@ -1128,5 +1129,55 @@ export const mutants: readonly Mutant[] = [
     find: 'throw again(told, isTellable(caller));',
     replace: 'throw again(told);',
     tests: ['test/e2e/final.test.ts'],
+  },
+  {
+    name: 'an assertion is for one tunnel',
+    file: 'src/server/federation/assertion.ts',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: a text of the file
+    find: 'if (payload.aud !== `${cluster}/${id}`)',
+    replace: 'if (payload.aud === undefined)',
+    tests: assertion,
+  },
+  {
+    name: 'an assertion is for one request',
+    file: 'src/server/federation/assertion.ts',
+    find: 'if (payload.method !== method || payload.path !== path)',
+    replace: 'if (payload.method !== method)',
+    tests: assertion,
+  },
+  {
+    name: 'an assertion is accepted once',
+    file: 'src/server/federation/assertion.ts',
+    find: '    this.#used.use(jti);\n',
+    replace: '',
+    tests: assertion,
+  },
+  {
+    name: 'no ID is forgotten while its assertion can be valid',
+    file: 'src/server/federation/assertion.ts',
+    find: 'this.#young.has(id) || this.#old.has(id)',
+    replace: 'this.#young.has(id)',
+    tests: assertion,
+  },
+  {
+    name: 'an assertion is valid for 30 s at most',
+    file: 'src/server/federation/assertion.ts',
+    find: 'exp <= iat || exp - iat > lifetimeS',
+    replace: 'exp <= iat',
+    tests: assertion,
+  },
+  {
+    name: 'assertions have one algorithm',
+    file: 'src/server/federation/assertion.ts',
+    find: 'algorithms: [algorithm],',
+    replace: "algorithms: [algorithm, 'EdDSA'],",
+    tests: assertion,
+  },
+  {
+    name: 'a sign-in belongs to those who come the same way',
+    file: 'src/server/provisioner/sign-in.ts',
+    find: '  if (throughOf(signIn) !== through) return false;\n',
+    replace: '',
+    tests: objects,
   },
 ];

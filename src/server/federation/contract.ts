@@ -164,7 +164,15 @@ export interface OwnTunnel {
   readonly clockOffsetMs: number;
   /** Unix time in milliseconds. */
   readonly since: number;
+  /** Dials again, because the clock offset or the keys are outdated. The reason is for the log. */
+  redial?(reason: string): void;
 }
+
+/**
+ * The message of the 401 with which a joined server refuses an assertion, and not its caller. Any other 401 through a
+ * tunnel says that the caller is not signed in.
+ */
+export const assertionRefused = 'the joined cluster does not accept the assertion of its login server';
 
 /** The path of the request that ends all sign-ins of a cluster that was evicted. */
 export const evictedPath = '/tka-federation/v1/evicted';

@@ -207,10 +207,7 @@ export function startProvisioner(options: ProvisionerOptions): Provisioner {
       failed = false;
       if (signIn !== undefined && isNew) {
         signedIn = { username: signIn.spec.username, role: signIn.spec.role };
-        log.info(
-          { name, ...toldOf(signIn), ...signedIn, until: signIn.status?.valid_until },
-          'access provisioned',
-        );
+        log.info({ name, ...toldOf(signIn), ...signedIn, until: signIn.status?.valid_until }, 'access provisioned');
         const [until = '', through] = [signIn.status?.valid_until, throughOf(signIn)];
         const way = through === undefined ? '' : ` through the login server ${quoted(through, 253)}`;
         events.tell(signIn, 'Provisioned', `access with role ${quoted(signedIn.role, 253)} until ${until}${way}`);

@@ -103,7 +103,7 @@ export function openAudit(config: Config, log: Log): Audit {
       const event = eventOf(decided);
       if (event !== undefined) write(event);
     },
-    ended: ({ event, reason, login = username, username, tagged, through, role, until, account }) =>
+    ended: ({ event, reason, username, login = username, tagged, through, role, until, account }) =>
       write({ event, outcome: 'success', reason, login, login_server: through, ...tagged, role, until, account }),
   };
 }

@@ -83,6 +83,7 @@ export async function openTraces(config: Config, log: Log): Promise<Traces | und
           'tka.request.id': id,
           'user.name': caller?.login,
           'tka.role': caller?.role,
+          'tka.login_server': caller?.through,
         },
       );
     },

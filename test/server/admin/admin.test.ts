@@ -261,6 +261,28 @@ describe('output as text', () => {
         '',
       ].join('\n'),
     );
+    // In a cluster that has joined a login server, also the way in.
+    const joined: SignInsView = {
+      signIns: [
+        { name: 'tka-user-bob', username: 'bob', role: 'edit', state: 'active', login: 'bob@example.com' },
+        {
+          name: 'tka-login-bob-0f3a',
+          username: 'bob',
+          role: 'view',
+          state: 'active',
+          login: 'bob@example.com',
+          loginServer: 'eu',
+        },
+      ],
+    };
+    expect(signInsText(joined, now)).toBe(
+      [
+        'LOGIN             LOGIN SERVER   ROLE   UNTIL   ACCOUNT   PROBLEM',
+        'bob@example.com   -              edit   -       -         -',
+        'bob@example.com   eu             view   -       -         -',
+        '',
+      ].join('\n'),
+    );
   });
 });
 

@@ -4,9 +4,10 @@ import { IndexByLogin } from '../../../src/server/provisioner/index-by-login.ts'
 import type { TkaSignin } from '../../../src/server/provisioner/objects.ts';
 import { namesOf } from '../../../src/server/provisioner/objects.ts';
 import { overviewOf } from '../../../src/server/provisioner/overview.ts';
-import { accountFor, ownerOfBinding } from '../../../src/server/provisioner/parts.ts';
+import { accountFor, bindingFor, ownerOfBinding } from '../../../src/server/provisioner/parts.ts';
 import {
   conditionsOf,
+  copyOf,
   endFor,
   endOf,
   exceeds,
@@ -87,6 +88,23 @@ it.each<[string, string | undefined, string, boolean | undefined, boolean]>([
   expect(isOf(signIn, { ...caller, ...(ownDomain !== undefined && { ownDomain }) })).toBe(expected);
 });
 
+it.each<[string, stated: string | undefined, login: string | undefined, through: string | undefined, boolean]>([
+  ['that came directly belongs to a direct caller', undefined, 'alice@example.com', undefined, true],
+  ['that came directly is not for a login server', undefined, 'alice@example.com', 'eu', false],
+  ['through a login server is not for a direct caller', 'eu', 'alice@example.com', undefined, false],
+  ['through a login server belongs to the caller that comes through it', 'eu', 'alice@example.com', 'eu', true],
+  ['through a login server is not for another one', 'eu', 'alice@example.com', 'us', false],
+  ['without a login is not for a login server', undefined, undefined, 'eu', false],
+  ['without a login, but with a login server, is for nobody', 'eu', undefined, 'eu', false],
+])('a sign-in %s', (_, stated, login, through, expected) => {
+  const annotations = {
+    ...(login !== undefined && { 'tka.specht-labs.de/login': login }),
+    ...(stated !== undefined && { 'tka.specht-labs.de/login-server': stated }),
+  };
+  const signIn = { ...byHand, metadata: { ...byHand.metadata, annotations } };
+  expect(isOf(signIn, { ...caller, ownDomain: true, ...(through !== undefined && { through }) })).toBe(expected);
+});
+
 describe('names of a sign-in', () => {
   const of = (login: string, ownDomain: boolean, role = 'viewer') =>
     namesOf({ ...caller, username: login.split('@', 1)[0] ?? '', login, ownDomain, role });
@@ -113,6 +131,15 @@ describe('names of a sign-in', () => {
       expect(`${valid}-binding`.length).toBeLessThanOrEqual(253);
     }
     expect(names.at(-1)?.length).toBeLessThanOrEqual(63);
+  });
+
+  it('have a hash of the login server too, and are never plain through one', () => {
+    const all = [undefined, 'eu', 'us'].map((through) =>
+      namesOf({ ...caller, ownDomain: true, ...(through !== undefined && { through }) }),
+    );
+    expect(all.map((names) => names.length)).toEqual([2, 1, 1]);
+    expect(new Set(all.flat()).size).toBe(4);
+    for (const name of all.slice(1).flat()) expect(name).toMatch(/^tka-login-alice-[0-9a-f]{20}$/);
   });
 
   it('differ by login and by role if they are not plain', () => {
@@ -362,6 +389,26 @@ describe('an administrator’s view of a sign-in', () => {
     expect(conditionsOf(later, { ...yes, status: 'False' }, at + 9_000)[1]).toMatchObject({
       lastTransitionTime: rfc3339(at + 9_000),
     });
+  });
+});
+
+describe('a sign-in through a login server', () => {
+  const told = { 'tka.specht-labs.de/login': 'alice@example.com', 'tka.specht-labs.de/login-server': 'eu' };
+  const made = newSignIn('tka-login-x', { ...caller, through: 'eu' }, at) as TkaSignin;
+  const signIn = { ...made, metadata: { ...made.metadata, uid: 'u1', resourceVersion: '1' } };
+
+  it('names it, and so do its account, its binding, its copy and the overview', () => {
+    expect(signIn.metadata.annotations).toMatchObject(told);
+    expect(accountFor(signIn)).toMatchObject({ metadata: { annotations: told } });
+    expect(bindingFor(signIn, 'tka')).toMatchObject({ metadata: { annotations: told } });
+    expect(copyOf(signIn)).toMatchObject({ metadata: { annotations: told } });
+    expect(overviewOf(signIn, undefined, at)).toMatchObject({ login: 'alice@example.com', loginServer: 'eu' });
+    expect(extension(signIn, { ...caller, through: 'eu' }, at)).toMatchObject({ metadata: { annotations: told } });
+  });
+
+  it('a direct one names none', () => {
+    expect(fresh().metadata.annotations).not.toHaveProperty(['tka.specht-labs.de/login-server']);
+    expect(overviewOf(fresh(), undefined, at)).not.toHaveProperty('loginServer');
   });
 });
 

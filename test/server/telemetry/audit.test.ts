@@ -297,17 +297,28 @@ test('access that ends by itself is one line; for the Go server’s sign-ins the
     until: '2026-11-21T08:00:00Z',
     account: 'tka-user-alice',
     tagged: undefined,
+    through: undefined,
   };
   audit.ended({ ...ended, event: 'expiry', reason: 'the sign-in has expired', login: 'alice@example.com' });
   audit.ended({ ...ended, event: 'revocation', reason: 'the policy grants nothing', login: undefined });
   const tagged = { node: 'ci-7.example.ts.net', tags: ['tag:ci'] };
   audit.ended({ ...ended, tagged, event: 'expiry', reason: 'the sign-in has expired', login: 'node:n7CNTRL' });
+  const through = 'login-eu';
+  audit.ended({ ...ended, through, event: 'revocation', reason: 'it is over', login: 'alice@example.com' });
   const place = { log: 'audit', time: expect.any(String), server: 'tka', cluster: 'tka', outcome: 'success' };
-  const { username: _, tagged: __, ...rest } = ended;
+  const { username: _, tagged: __, through: ___, ...rest } = ended;
   expect(lines()).toEqual([
     { ...place, ...rest, event: 'expiry', reason: 'the sign-in has expired', login: 'alice@example.com' },
     { ...place, ...rest, event: 'revocation', reason: 'the policy grants nothing', login: 'alice' },
     { ...place, ...rest, ...tagged, event: 'expiry', reason: 'the sign-in has expired', login: 'node:n7CNTRL' },
+    {
+      ...place,
+      ...rest,
+      event: 'revocation',
+      reason: 'it is over',
+      login: 'alice@example.com',
+      login_server: 'login-eu',
+    },
   ]);
 });
 
