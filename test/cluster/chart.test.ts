@@ -40,6 +40,7 @@ const test = base.extend<{ $file: Fixtures }>({
   ],
 });
 
+const endpoint = 'https://join.example.com';
 const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
 const guided = (hostname: string, labels: object, gossip: object) => ({
   tka: {
@@ -117,6 +118,37 @@ const valueSets: readonly (readonly [string, Values])[] = [
       podLabels: { team: 'platform' },
     },
   ],
+  [
+    'a login server',
+    {
+      tka: { federation: { endpoint: 'https://join.example.com', capName: 'example.com/cap/joined' } },
+      federation: {
+        loginServer: {
+          enabled: true,
+          certificateSecret: 'join-certificate',
+          service: {
+            type: 'NodePort',
+            port: 8443,
+            annotations: { 'example.com/pool': 'public' },
+            spec: { externalTrafficPolicy: 'Local' },
+          },
+        },
+      },
+    },
+  ],
+  [
+    'a joined cluster without Tailscale',
+    {
+      tka: {
+        tailscale: { hostname: 'tka-edge' },
+        federation: { loginServer: 'https://join.example.com:8443', roles: ['view'], maxPeriod: '4h' },
+      },
+      tailscale: { enabled: false },
+      federation: { joinedCluster: { enabled: true, caConfigMap: 'corporate-ca' } },
+      extraEnv: [{ name: 'HTTPS_PROXY', value: 'http://proxy.example.com:3128' }],
+      networkPolicy: { extraEgress: [{ ports: [{ protocol: 'TCP', port: 3128 }] }] },
+    },
+  ],
   ['no policies', { networkPolicy: { enabled: false }, admissionPolicy: { enabled: false } }],
 ];
 
@@ -141,9 +173,42 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     expect(byName(await helm.render(values))).toEqual(byName(expected));
   });
 
+  test.for<[string, Values, readonly string[]]>([
+    [
+      'a login server',
+      { federation: { loginServer: { enabled: true } }, tka: { federation: { endpoint } } },
+      ['login-server'],
+    ],
+    [
+      'a joined cluster without Tailscale',
+      { federation: { joinedCluster: { enabled: true } }, tailscale: { enabled: false } },
+      ['joined-cluster', 'without-tailscale'],
+    ],
+    [
+      'both sides',
+      {
+        federation: { loginServer: { enabled: true }, joinedCluster: { enabled: true } },
+        tka: { federation: { endpoint } },
+      },
+      ['login-server', 'joined-cluster'],
+    ],
+  ])('renders the same as kustomize: %s', async ([, values, components]) => {
+    const expected = render(
+      overlay(testFolder(), {
+        resources: ['federation'],
+        components: components.map((name) => `federation/${name}`),
+      }),
+    );
+    const namespace = (objects: readonly KubernetesObject[]) =>
+      objects.filter(({ kind, metadata }) => kind === 'Namespace' && metadata?.name === 'tka-federation');
+    const made = await helm.render(values);
+    expect(byName(made)).toEqual(byName(expected));
+    expect(namespace(made)).toEqual(namespace(expected));
+  });
+
   test.for(valueSets)('is consistent with %s, and the configuration is valid', async ([, values]) => {
     const objects = await helm.render(values);
-    expect(misfits([namespace, ...objects]).filter((problem) => !/Secret/.test(problem))).toEqual([]);
+    expect(misfits([namespace, ...objects]).filter((problem) => !/Secret|corporate-ca/.test(problem))).toEqual([]);
     expect(unrestricted(podOf(objects))).toEqual([]);
     const file = path.join(makeFolder(), 'config.yaml');
     fs.writeFileSync(file, configIn(objects));
@@ -155,9 +220,9 @@ describe.skipIf(absent !== undefined)('the chart', () => {
   });
 
   test('puts values in their places', async () => {
+    const valuesOf = (name: string) => valueSets.find(([each]) => each === name)?.[1] ?? {};
     const of = async (name: string) => {
-      const [, values] = valueSets.find(([each]) => each === name) ?? [];
-      const objects = await helm.render(values ?? {});
+      const objects = await helm.render(valuesOf(name));
       const { initContainers, containers, ...pod } = podOf(objects);
       const [tailscale, server] = [initContainers?.[0], containers[0]];
       if (tailscale === undefined || server === undefined) throw new Error('no containers');
@@ -193,6 +258,32 @@ describe.skipIf(absent !== undefined)('the chart', () => {
       allOf(objects, 'ConfigMap').filter(({ metadata }) => metadata?.name === 'tka-dashboard');
     expect(boards(monitored)[0]?.metadata?.labels).toMatchObject({ dashboards: 'mine' });
     expect(boards((await of('monitoring without a dashboard')).objects)).toEqual([]);
+
+    const login = await of('a login server');
+    const service = allOf(login.objects, 'Service').find(({ metadata }) => metadata?.name === 'tka-federation');
+    expect(service?.metadata?.annotations).toEqual({ 'example.com/pool': 'public' });
+    expect(service?.spec).toMatchObject({
+      type: 'NodePort',
+      externalTrafficPolicy: 'Local',
+      ports: [{ port: 8443, targetPort: 'federation' }],
+    });
+    expect(login.pod.volumes).toContainEqual({
+      name: 'federation-certificate',
+      secret: { secretName: 'join-certificate' },
+    });
+    const joined = await helm.render(valuesOf('a joined cluster without Tailscale'));
+    const [server] = podOf(joined).containers;
+    if (server === undefined) throw new Error('no server');
+    expect(variable(server, 'TKA_FEDERATION_CAFILE')?.value).toBe('/etc/tka/federation-ca/ca.crt');
+    expect(server.volumeMounts).toContainEqual({
+      name: 'federation-ca',
+      mountPath: '/etc/tka/federation-ca',
+      readOnly: true,
+    });
+    expect(podOf(joined).volumes).toContainEqual({ name: 'federation-ca', configMap: { name: 'corporate-ca' } });
+    expect(variable(server, 'HTTPS_PROXY')?.value).toBe('http://proxy.example.com:3128');
+    // The port of the login server, and that of the proxy.
+    expect(ports({ objects: joined })).toEqual([53, 53, 443, 6443, 8443, 3128]);
   });
 
   test('restarts the servers if the configuration changes, and only then', async () => {
@@ -209,6 +300,17 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     [{ image: { tag: 1 } }, /tag/],
     [{ tka: { tailscale: { hostname: 'Prod US' } } }, /hostname/],
     [{ tka: { gossip: { bootstrapPeers: 'tka-prod-us:7946' } } }, /bootstrapPeers/],
+    [{ federation: { loginServer: { enabled: true } } }, /needs tka\.federation\.endpoint: .*https:\/\//],
+    [
+      {
+        federation: { loginServer: { enabled: true } },
+        tka: { federation: { endpoint } },
+        tailscale: { enabled: false },
+      },
+      /a login server needs tailscale\.enabled/,
+    ],
+    [{ tailscale: { enabled: false } }, /federation\.joinedCluster\.enabled is needed/],
+    [{ federation: { loginServer: { service: { type: 'ExternalName' } } } }, /type/],
   ] as const)('refuses %j', async ([values, problem]) => {
     await expect(helm.run(['template', 'tka', chart], values)).rejects.toThrow(problem);
   });
@@ -348,6 +450,7 @@ const tkaOf = ({ tka = {} }: Values): Tka => tka as Tka;
 /** Returns objects by kind and name, without the names that differ between the two ways of rendering. */
 function byName(objects: readonly KubernetesObject[]): Record<string, unknown> {
   const plain = objects.filter(({ kind }) => kind !== 'Namespace').map((object) => structuredClone(object));
+  const sort = (list: { name: string }[] | undefined) => list?.sort((a, b) => (a.name < b.name ? -1 : 1));
   for (const object of plain) {
     // kustomize adds a hash to the ConfigMap's name, and a namespace to objects without one.
     if (object.kind === 'ConfigMap' && object.metadata?.name?.startsWith('tka-server')) {
@@ -359,14 +462,19 @@ function byName(objects: readonly KubernetesObject[]): Record<string, unknown> {
     delete set.spec?.template.metadata?.annotations;
     for (const volume of set.spec?.template.spec?.volumes ?? [])
       if (volume.configMap) volume.configMap.name = 'tka-server';
-    for (const container of set.spec?.template.spec?.containers ?? []) container.imagePullPolicy = 'IfNotPresent';
+    // Their order has no meaning.
+    sort(set.spec?.template.spec?.volumes);
+    for (const container of set.spec?.template.spec?.containers ?? []) {
+      container.imagePullPolicy = 'IfNotPresent';
+      for (const list of [container.env, container.volumeMounts]) sort(list);
+    }
   }
   return Object.fromEntries(plain.map((object) => [`${object.kind} ${object.metadata?.name}`, object]));
 }
 
 /** Returns the configuration without the host name, which is only in the pod's environment with kustomize. */
 function configOf(object: KubernetesObject): unknown {
-  const { tailscale: _, ...config } = parse(configIn([object]));
+  const { tailscale: _, federation: __, ...config } = parse(configIn([object]));
   return config;
 }
 

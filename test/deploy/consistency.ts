@@ -2,7 +2,7 @@ import type { KubernetesObject, V1LabelSelector } from '@kubernetes/client-node'
 import { allOf, only } from './render.ts';
 
 // Objects that each cluster has or that the user creates.
-const given = new Set(['ConfigMap/kube-root-ca.crt', 'Secret/tka-tailscale']);
+const given = new Set(['ConfigMap/kube-root-ca.crt', 'Secret/tka-tailscale', 'Secret/tka-federation-tls']);
 
 /** Returns what does not fit together in these objects: unknown names, selectors that select nothing. */
 export function misfits(objects: readonly KubernetesObject[]): string[] {
@@ -19,7 +19,10 @@ export function misfits(objects: readonly KubernetesObject[]): string[] {
   for (const [index, name] of names.entries()) need(names.indexOf(name) === index, `twice: ${name}`);
   const set = only(objects, 'StatefulSet');
   const namespace = set.metadata?.namespace;
-  need(names.includes(`Namespace/${namespace}`), `no Namespace ${namespace}`);
+  for (const { kind, metadata } of objects) {
+    const of = isClusterWide(kind) ? undefined : metadata?.namespace;
+    need(of === undefined || names.includes(`Namespace/${of}`), `${kind} ${metadata?.name}: no Namespace ${of}`);
+  }
   const exists = (kind: string, name: string | undefined, where: string, of: string | undefined): void => {
     const isThere =
       names.includes(`${kind}/${of === undefined ? '' : `${of}/`}${name}`) || given.has(`${kind}/${name}`);
@@ -56,7 +59,7 @@ export function misfits(objects: readonly KubernetesObject[]): string[] {
   for (const { name, configMap, secret, projected } of pod.volumes ?? []) {
     volumes.add(name);
     if (configMap && configMap.optional !== true) exists('ConfigMap', configMap.name, `volume ${name}`, namespace);
-    if (secret) exists('Secret', secret.secretName, `volume ${name}`, namespace);
+    if (secret && secret.optional !== true) exists('Secret', secret.secretName, `volume ${name}`, namespace);
     for (const source of projected?.sources ?? []) {
       if (source.configMap) exists('ConfigMap', source.configMap.name, `volume ${name}`, namespace);
     }
@@ -77,16 +80,25 @@ export function misfits(objects: readonly KubernetesObject[]): string[] {
   }
   for (const volume of volumes) need(mounted.has(volume ?? ''), `volume ${volume}: nobody's`);
 
-  const service = only(objects, 'Service');
-  selects({ matchLabels: service.spec?.selector ?? {} }, 'Service');
-  for (const { name, port, targetPort } of service.spec?.ports ?? []) {
-    need(ports.get(String(targetPort)) === port, `Service: port ${name} goes nowhere`);
+  const services = allOf(objects, 'Service');
+  for (const { metadata, spec } of services) {
+    selects({ matchLabels: spec?.selector ?? {} }, `Service ${metadata?.name}`);
+    for (const { name, port, targetPort } of spec?.ports ?? []) {
+      const there = ports.get(String(targetPort));
+      // Without an address of its own it cannot translate ports.
+      const isThere = spec?.clusterIP === 'None' ? there === port : there !== undefined;
+      need(isThere, `Service ${metadata?.name}: port ${name} goes nowhere`);
+    }
   }
   for (const monitor of allOf(objects, 'ServiceMonitor')) {
-    selects(monitor.spec.selector, 'ServiceMonitor', service.metadata?.labels);
+    const wanted = Object.entries(monitor.spec.selector.matchLabels);
+    const selected = services.filter(({ metadata }) =>
+      wanted.every(([key, value]) => metadata?.labels?.[key] === value),
+    );
+    need(selected.length === 1, `ServiceMonitor: selects ${selected.length} Services`);
     for (const { port } of monitor.spec.endpoints) {
       need(
-        service.spec?.ports?.some(({ name }) => name === port),
+        selected[0]?.spec?.ports?.some(({ name }) => name === port),
         `ServiceMonitor: no port ${port}`,
       );
     }

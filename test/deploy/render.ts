@@ -8,6 +8,7 @@ import type {
   V1ConfigMap,
   V1NetworkPolicy,
   V1PodDisruptionBudget,
+  V1Role,
   V1RoleBinding,
   V1Service,
   V1StatefulSet,
@@ -24,6 +25,7 @@ export interface Kinds {
   PrometheusRule: KubernetesObject & {
     readonly spec: { readonly groups: readonly { readonly rules: readonly { readonly expr: string }[] }[] };
   };
+  Role: V1Role;
   RoleBinding: V1RoleBinding;
   Service: V1Service;
   ServiceMonitor: KubernetesObject & {
@@ -43,7 +45,7 @@ export const noKubectl = spawnSync('kubectl', ['kustomize', '--help']).status ==
 
 /** Returns the objects of a folder with a kustomization. */
 export function render(folder: string): KubernetesObject[] {
-  const text = execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8' });
+  const text = execFileSync('kubectl', ['kustomize', folder], { encoding: 'utf8', stdio: 'pipe' });
   return parseAllDocuments(text).map((document) => {
     if (document.errors[0] !== undefined) throw document.errors[0];
     return document.toJS() as KubernetesObject;
@@ -53,13 +55,17 @@ export function render(folder: string): KubernetesObject[] {
 /** Writes a kustomization on top of deploy/ into an empty folder, and returns the folder. */
 export function overlay(
   folder: string,
-  kustomization: { readonly components?: readonly string[]; readonly [key: string]: unknown },
+  kustomization: {
+    readonly resources?: readonly string[];
+    readonly components?: readonly string[];
+    readonly [key: string]: unknown;
+  },
 ): string {
   const from = (other: string): string => path.relative(folder, path.join(fs.realpathSync(deploy), other));
-  const { components = [], ...rest } = kustomization;
+  const { resources = [], components = [], ...rest } = kustomization;
   fs.writeFileSync(
     path.join(folder, 'kustomization.yaml'),
-    stringify({ resources: [from('.')], components: components.map(from), ...rest }),
+    stringify({ resources: ['.', ...resources].map(from), components: components.map(from), ...rest }),
   );
   return folder;
 }

@@ -16,3 +16,16 @@ app.kubernetes.io/component: tka-server
 {{- define "tka.config" -}}
 {{- toYaml .Values.tka -}}
 {{- end }}
+
+{{/* A list of a pod, and what a strategic merge patch adds to it or removes from it. */}}
+{{- define "tka.merged" -}}
+{{- $merged := list -}}
+{{- $gone := dict -}}
+{{- range .more -}}
+{{- if hasKey . "$patch" -}}{{- $_ := set $gone (.mountPath | default .name) true -}}{{- else -}}{{- $merged = append $merged . -}}{{- end -}}
+{{- end -}}
+{{- range .base -}}
+{{- if not (hasKey $gone (.mountPath | default .name)) -}}{{- $merged = append $merged . -}}{{- end -}}
+{{- end -}}
+{{- toYaml $merged -}}
+{{- end }}
