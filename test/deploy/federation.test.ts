@@ -87,7 +87,7 @@ describe.skipIf(noKubectl)(`the manifests of a federation${noKubectl === undefin
       { namespace: federationNamespace, verbs: ['create'], resourceNames: undefined },
       {
         namespace: federationNamespace,
-        verbs: ['get', 'update', 'patch'],
+        verbs: ['get', 'patch'],
         resourceNames: ['tka-cluster-info', 'tka-join-status'],
       },
     ]);

@@ -23,6 +23,16 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
   [/^podman /, 'needs a registry: test/image builds the image'],
   [/^helm /, 'needs a real tailnet: test/cluster/chart.test.ts installs, upgrades and uninstalls the chart'],
   [/^kubectl .*(?:tka-system|-n kube-public)/, 'needs an installed server: test/cluster/chart.test.ts'],
+  [/^kubectl .*tka-federation/, 'needs a login server: test/cluster/federation.test.ts'],
+  [
+    /^kubectl (?:apply|create) -f (?:tka-join|join-token)\.yaml$/,
+    'needs a login server: test/cluster/federation.test.ts',
+  ],
+  [/^kubectl (?:tka login|--context) edge-1/, 'needs a joined cluster: npm run demo signs in to one'],
+  [
+    /^(?:openssl genpkey|cat new\.pem|rm new\.pem) /,
+    'part of the rotation of a signing key: test/cluster/federation.test.ts',
+  ],
   [/^kubectl delete crd /, 'needs an installed server: test/cluster/chart.test.ts'],
   [/^kubectl get clusterrolebindings /, 'needs an installed server: test/cluster/chart.test.ts'],
   [/^kubectl config view /, 'prints the cluster of the current context, and here is none of an administrator'],
