@@ -14,7 +14,7 @@ import type { Config } from './config/config.ts';
 import type { Log } from './log/log.ts';
 import { Denied } from './mesh/gate.ts';
 import { type Dial, type Mesh, startMesh, type TailnetNode } from './mesh/mesh.ts';
-import type { OwnRecord } from './mesh/options.ts';
+import type { MeshOptions, OwnRecord } from './mesh/options.ts';
 import { whoCalls } from './tailnet/callers.ts';
 import { hostnameOf, meshTag } from './tailnet/place.ts';
 import { askStatus } from './tailnet/status.ts';
@@ -30,6 +30,8 @@ export interface GossipOptions {
   readonly hosts: readonly string[];
   readonly status: TailnetStatus | undefined;
   readonly clusterInfo: () => Promise<ClusterInfo>;
+  /** What the federation adds to this server's part of the mesh. */
+  readonly federation?: Pick<MeshOptions, 'joined' | 'federationKey'> | undefined;
 }
 
 const infoMs = 60_000;
@@ -83,6 +85,7 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
     deadThreshold: config.get('gossip.deadThreshold'),
     dial: tailnetDial(options, peers, key !== undefined),
     log: (level, line) => log[level]({}, line),
+    ...options.federation,
   });
   keepRecord(options, mesh).catch((error) => {
     if (!signal.aborted) throw error;

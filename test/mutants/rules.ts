@@ -1084,7 +1084,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'reading stops at the limit of a member’s answer',
     file: 'src/server/mesh/peer.ts',
-    find: 'maxResponseSize: messageLimit,',
+    find: 'maxResponseSize: limit,',
     replace: '',
     tests: ['test/server/mesh/hostile.test.ts'],
   },

@@ -1,6 +1,8 @@
 // The record: what one member states about itself.
 import { createHash } from 'node:crypto';
+import type { Labels } from '../../tka/types.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
+import { isObject, own } from '../../util/json.ts';
 import { cleanText, isPlainName, quoted } from '../../util/text.ts';
 import { canonicalApiServer, canonicalOrigin } from '../../util/url.ts';
 
@@ -11,12 +13,19 @@ export interface MemberRecord {
   readonly gossipPort: number;
   /** Canonical URL of its Kubernetes API server. */
   readonly apiEndpoint: string;
-  readonly labels: Readonly<Record<string, string>>;
+  readonly labels: Labels;
   /** Name of its cluster. Absent in records of members of 0.1.0. */
   readonly cluster?: string | undefined;
   readonly version: string;
   /** True if the member announced that it leaves. */
   readonly left: boolean;
+  /** ETag of its page of joined clusters (joined.ts). Absent if no cluster has joined it. */
+  readonly joined?: string | undefined;
+  /**
+   * Hash of the key with which its own cluster has joined a login server (`keyHash`). So that login server knows that
+   * the member and the joined cluster are the same cluster.
+   */
+  readonly federationKey?: string | undefined;
 }
 
 /** Maximum size of a record, in bytes of its JSON. */
@@ -36,7 +45,7 @@ export interface CheckedRecord {
   readonly text: string;
   /** Digest of the whole record. */
   readonly etag: string;
-  /** Digest of the record without `cluster`. Members of 0.1.0 drop `cluster` and compare the rest with this digest. */
+  /** Digest of the record with the keys of 0.1.0 only: its members drop the others, and check the rest against this. */
   readonly version: string;
 }
 
@@ -44,7 +53,7 @@ export interface CheckedRecord {
 function recordText(record: MemberRecord): string {
   const { server, gossipPort, apiEndpoint, version, left } = record;
   const labels = Object.fromEntries(Object.entries(record.labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-  const { cluster } = record;
+  const { cluster, joined, federationKey } = record;
   return JSON.stringify({
     server,
     gossipPort,
@@ -53,10 +62,17 @@ function recordText(record: MemberRecord): string {
     ...(cluster !== undefined && { cluster }),
     version,
     ...(left && { left }),
+    ...(joined !== undefined && { joined }),
+    ...(federationKey !== undefined && { federationKey }),
   });
 }
 
-const versionOf = (record: MemberRecord): string => digestOf(recordText({ ...record, cluster: undefined }));
+const versionOf = (record: MemberRecord): string =>
+  digestOf(recordText({ ...record, cluster: undefined, joined: undefined, federationKey: undefined }));
+
+/** Returns whether two records differ in more than the ETag of the page of joined clusters. */
+export const isOtherRecord = (a: MemberRecord, b: MemberRecord): boolean =>
+  recordText({ ...a, joined: undefined }) !== recordText({ ...b, joined: undefined });
 
 /** Returns a member's record in canonical form. Throws UsageError if the name or the record is invalid. */
 export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
@@ -77,42 +93,59 @@ export function checkRecord(name: string, record: MemberRecord): CheckedRecord {
 
 /** Reads a record from the wire. Returns it in canonical form, or returns what is wrong with it. */
 export function readRecord(value: unknown): CheckedRecord | string {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'the record is not an object';
-  const own = (key: string): unknown =>
-    Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined;
-  const [server, gossipPort, apiEndpoint] = [own('server'), own('gossipPort'), own('apiEndpoint')];
-  const [labels, version, left] = [own('labels'), own('version'), own('left') ?? false];
-  const cluster = own('cluster');
+  if (!isObject(value)) return 'the record is not an object';
+  const [server, gossipPort, apiEndpoint] = ['server', 'gossipPort', 'apiEndpoint'].map((key) => own(value, key));
+  const [labels, version, left = false] = ['labels', 'version', 'left'].map((key) => own(value, key));
+  const [cluster, joined, federationKey] = ['cluster', 'joined', 'federationKey'].map((key) => own(value, key));
   if (!isUrl(server, canonicalOrigin)) return 'server is not a canonical URL';
   if (!isUrl(apiEndpoint, canonicalApiServer)) return 'the API endpoint is not a canonical https URL';
   if (!isPort(gossipPort)) return 'the gossip port is not a port';
   if (!isClean(version, 64)) return 'version is not plain text of at most 64 characters';
   if (typeof left !== 'boolean') return 'left is not a boolean';
   if (!isCluster(cluster)) return 'cluster is not a DNS-like name';
-  if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) return 'labels is not an object';
-  const pairs = Object.entries(labels);
-  if (pairs.length > labelLimit) return `more than ${labelLimit} labels`;
-  // Kubernetes allows 253 + 1 + 63 characters for the key of a label: prefix, slash, name.
-  for (const [key, label] of pairs) {
-    if (key === '' || !isClean(key, 317)) return 'the key of a label is not plain text of at most 317 characters';
-    if (!isClean(label, 256)) return `the label ${cleanText(key, 60)} is not plain text of at most 256 characters`;
-  }
-  const record = { server, gossipPort, apiEndpoint, labels: Object.fromEntries(pairs), cluster, version, left };
+  if (joined !== undefined && !isShort(joined)) return 'joined is not an ETag';
+  if (federationKey !== undefined && !isKeyHash(federationKey)) return 'the federation key is not a SHA-256';
+  const read = readLabels(labels);
+  if (typeof read === 'string') return read;
+  const named = { ...(joined !== undefined && { joined }), ...(federationKey !== undefined && { federationKey }) };
+  const record = { server, gossipPort, apiEndpoint, labels: read, cluster, version, left, ...named };
   const text = recordText(record);
   if (Buffer.byteLength(text) > recordLimit) return `URLs and labels are longer than ${recordLimit} bytes`;
   return { record, text, etag: digestOf(text), version: versionOf(record) };
 }
 
+/** Reads labels from the wire, or returns what is wrong with them. */
+export function readLabels(labels: unknown): Labels | string {
+  if (!isObject(labels)) return 'labels is not an object';
+  const pairs = Object.entries(labels);
+  if (pairs.length > labelLimit) return `more than ${labelLimit} labels`;
+  // Kubernetes allows 253 + 1 + 63 characters for the key of a label: prefix, slash, name.
+  const read: [string, string][] = [];
+  for (const [key, label] of pairs) {
+    if (key === '' || !isClean(key, 317)) return 'the key of a label is not plain text of at most 317 characters';
+    if (!isClean(label, 256)) return `the label ${cleanText(key, 60)} is not plain text of at most 256 characters`;
+    read.push([key, label]);
+  }
+  return Object.fromEntries(read);
+}
+
 const isPort = (value: unknown): value is number =>
   Number.isInteger(value) && Number(value) > 0 && Number(value) < 65536;
+
+/** Returns whether a value can be an ETag, a digest or the ID of a process. */
+export const isShort = (value: unknown): value is string => typeof value === 'string' && /^[\w-]{1,22}$/.test(value);
+
+const isKeyHash = (value: unknown): value is string => typeof value === 'string' && /^[\w-]{43}$/.test(value);
 
 const isCluster = (value: unknown): value is string | undefined =>
   value === undefined || (typeof value === 'string' && isPlainName(value));
 
-const isClean = (value: unknown, limit: number): value is string =>
+/** Returns whether a value is plain text of at most `limit` characters that cleaning leaves unchanged. */
+export const isClean = (value: unknown, limit: number): value is string =>
   typeof value === 'string' && value.length <= limit && cleanText(value, limit) === value;
 
-function isUrl(value: unknown, canonical: (text: string) => string): value is string {
+/** Returns whether a value is a URL in canonical form. */
+export function isUrl(value: unknown, canonical: (text: string) => string): value is string {
   if (typeof value !== 'string' || value.length > 512) return false;
   try {
     return canonical(value) === value;

@@ -1,10 +1,12 @@
 // One member's part in the mesh: it reads each other member's record from that member itself. Pure: the caller provides
 // time, randomness and the network.
 import type { MemberState } from '../../tka/types.ts';
+import type { JoinedRow, PageAnswer, PageQuestion } from './joined.ts';
 import { Lost } from './lost.ts';
-import { type CheckedRecord, checkRecord, gossipAddress, type MemberRecord } from './member.ts';
+import { type CheckedRecord, checkRecord, gossipAddress, isOtherRecord, type MemberRecord } from './member.ts';
 import { News } from './news.ts';
 import type { KnownMember, MembershipOptions } from './options.ts';
+import { type PageAsk, Pages } from './pages.ts';
 import { type Ask, callers, ourselves, Questions } from './questions.ts';
 import {
   answered,
@@ -61,6 +63,7 @@ export class Membership {
   readonly #news: News;
   #selfText: string;
   readonly #lost = new Lost();
+  readonly #pages: Pages;
   #lastNow: number;
   /** Monotonic time when this process last noticed that it had been suspended. */
   #wokeAt = Number.NEGATIVE_INFINITY;
@@ -72,6 +75,7 @@ export class Membership {
     this.#maxMembers = options.maxMembers ?? 10_000;
     this.#roster = new Roster(random);
     this.#news = new News(options.intervalMs);
+    this.#pages = new Pages(options.intervalMs);
     // Room for all members, and for twice as many addresses that belong to no member.
     this.#questions = new Questions(3 * this.#maxMembers);
     this.#lastNow = clock.monotonic();
@@ -88,13 +92,31 @@ export class Membership {
     return this.self.name;
   }
 
-  /** Publishes a new record of this member. Throws UsageError as the constructor does. */
-  update(record: Omit<MemberRecord, 'left'>): void {
+  /** This member, as the others see it. */
+  get known(): KnownMember {
+    return this.#known(this.self);
+  }
+
+  /**
+   * Publishes a new record of this member, except for its page of joined clusters. Throws UsageError as the constructor
+   * does.
+   */
+  update(record: Omit<MemberRecord, 'left' | 'joined'>): void {
     if (this.self.record.left) return;
     const before = this.#selfText;
-    this.#publish(checkRecord(this.name, { ...record, left: false }));
+    this.#publish(checkRecord(this.name, { ...record, joined: this.self.record.joined, left: false }));
     // Each question carries the new version, so the members that are asked read the record.
     if (this.#selfText !== before) for (const { place } of this.#others()) this.#questions.want(place);
+  }
+
+  /**
+   * Publishes the clusters that joined this member. The others learn of it when they next read the record, each at its
+   * own time: so they never fetch the page all at once. Throws UsageError if the record becomes too long.
+   */
+  publishJoined(rows: readonly JoinedRow[]): void {
+    const { record } = this.self;
+    const joined = this.#pages.setOwn(rows);
+    if (!record.left && joined !== record.joined) this.#publish(checkRecord(this.name, { ...record, joined }));
   }
 
   /** Marks the record of this member as leaving. Returns the questions that make the other members read it. */
@@ -132,6 +154,31 @@ export class Membership {
   /** Returns all members, including this one, sorted by name. */
   members(): KnownMember[] {
     return [...this.#roster].sort((a, b) => (a.name < b.name ? -1 : 1)).map((entry) => this.#known(entry));
+  }
+
+  /** Returns the clusters that joined other members, with the members, sorted by name. */
+  joined(): { readonly owner: KnownMember; readonly rows: readonly JoinedRow[] }[] {
+    const owners = [...this.#pages.owners()].sort((a, b) => (a.name < b.name ? -1 : 1));
+    return owners.map((entry) => ({ owner: this.#known(entry), rows: this.#pages.of(entry) }));
+  }
+
+  /** Returns the questions for pages to ask now. Each must end with a call of `settlePage` or `failedPage`. */
+  pageAsks(): PageAsk[] {
+    return this.#pages.asks(this.self, this.#now());
+  }
+
+  settlePage(ask: PageAsk, answer: PageAnswer, node?: string): void {
+    const problem = this.#pages.settle(ask, answer, node);
+    if (problem !== undefined) this.#options.onSkip?.(ask.entry.name, problem);
+  }
+
+  failedPage(ask: PageAsk): void {
+    this.#pages.failed(ask);
+  }
+
+  /** Returns the answer to a question for the page of this member. */
+  answerPage(question: PageQuestion): Buffer {
+    return this.#pages.answer(this.self, question);
   }
 
   /** Runs a round: checks the members that do not answer, and chooses which members to ask. */
@@ -192,7 +239,8 @@ export class Membership {
   }
 
   #ask(place: Place, source: string): Ask {
-    const { name, process, version, record } = this.self;
+    const { name, process, version, record, etag } = this.self;
+    const isCovered = record.joined === undefined && record.federationKey === undefined;
     const body = writeQuestion({
       name,
       process,
@@ -203,6 +251,7 @@ export class Membership {
       count: Math.max(this.#roster.living, this.#questions.size),
       digest: this.#roster.digest(),
       leaving: record.left,
+      etag: isCovered ? undefined : etag,
     });
     const ask = { address: place.address, body, at: this.#now(), source, place, isDone: false };
     this.#questions.sent(ask);
@@ -267,9 +316,10 @@ export class Membership {
     // A later question was already answered, so this answer is outdated.
     if (entry.place === place && ask.at < entry.askedAt) return undefined;
     answered(place, entry);
-    const isNew = etag !== entry.etag || process !== entry.process;
+    const isNew = process !== entry.process || (etag !== entry.etag && isOtherRecord(record, entry.record));
     Object.assign(entry, { record, etag, version, process, askedAt: ask.at, seenAt: this.#now() });
     if (entry.place !== place) Object.assign(entry, { place, mark: markOf(name, address) });
+    this.#pages.follow(entry);
     this.#change(entry, record.left ? 'dead' : 'healthy', isNew);
     return undefined;
   }
@@ -287,6 +337,7 @@ export class Membership {
     const entry = newEntry(name, read, process, place, this.#now(), at);
     answered(place, entry);
     this.#roster.add(entry);
+    this.#pages.follow(entry);
     this.#news.add(entry, this.#now());
     this.#options.onChange?.(this.#known(entry), undefined);
     return undefined;
@@ -305,6 +356,7 @@ export class Membership {
   #forget(entry: Entry): void {
     this.#roster.forget(entry);
     this.#news.delete(entry);
+    this.#pages.forget(entry);
     const { place } = entry;
     if (place.member !== entry) return;
     place.member = undefined;
@@ -331,12 +383,13 @@ export class Membership {
    * Returns the answer to a question. What the question says about its sender only makes us read the sender's record.
    */
   answer(question: GossipQuestion): Buffer {
-    const { name, at, process, version, have, count, digest } = question;
+    const { name, at, process, version, have, count, digest, etag } = question;
     if (process !== this.self.process || name !== this.name) {
       if (name === this.name) this.#options.onTwin?.();
       const entry = this.#roster.get(name);
       const isKnown = entry?.place.address === at && entry.state === 'healthy' && entry.place.failures === 0;
-      if (!isKnown || entry.version !== version || entry.process !== process) this.#introduce(at);
+      const isRead = isKnown && entry.version === version && (etag === undefined || entry.etag === etag);
+      if (!isRead || entry.process !== process) this.#introduce(at);
     }
     const { random } = this.#options;
     const told = this.#news.some(silentLimit - fewSilent, random);

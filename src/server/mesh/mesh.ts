@@ -6,13 +6,17 @@ import { systemCode } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
 import { close, createTkaServer, listen } from '../http/listen.ts';
 import { Seldom } from '../log/log.ts';
-import { gossipListener } from './face.ts';
+import { Claims, type ClusterClaim } from './claims.ts';
+import { gossipListener, joinedPath } from './face.ts';
+import { type JoinedRow, memberRows, type PageQuestion, pageLimit, readPageAnswer } from './joined.ts';
 import { gossipAddress } from './member.ts';
 import { type Ask, Membership } from './membership.ts';
 import { checkAddress, checkOptions, gateOf, type KnownMember, type MeshOptions, type OwnRecord } from './options.ts';
-import { dialDirectly, post } from './peer.ts';
+import { type PageAsk, pageRounds } from './pages.ts';
+import { dialDirectly, type PeerAnswer, post } from './peer.ts';
 import { type GossipQuestion, readAnswer } from './wire.ts';
 
+export type { ClusterClaim } from './claims.ts';
 export type { TailnetNode, Whois } from './gate.ts';
 export type { Dial } from './peer.ts';
 
@@ -34,9 +38,12 @@ export interface MemberOverview extends MemberRow {
 export interface Mesh extends AsyncDisposable {
   /** The gossip port. */
   readonly port: number;
-  /** Returns all members, including this one, sorted by name. */
+  /**
+   * Returns all members, including this one, sorted by name. After them come the joined clusters: those of this server,
+   * then those of each other login server.
+   */
   members(): readonly MemberRow[];
-  /** Returns the same members, with details that the memberlist omits. */
+  /** Returns the members without joined clusters, with details that the memberlist omits. */
   overview(): readonly MemberOverview[];
   /** Forgets a member if it is dead. Returns the state of the member, or undefined if there is no such member. */
   drop(name: string): MemberState | undefined;
@@ -45,6 +52,11 @@ export interface Mesh extends AsyncDisposable {
    * not as `dead`.
    */
   counts(): MemberCounts;
+  /**
+   * Returns the members (this one included, and dead ones) whose cluster has this name or this canonical API endpoint,
+   * as of the last round.
+   */
+  claims(cluster: string, apiEndpoint: string): readonly ClusterClaim[];
   /** Publishes a new record of this server. Throws UsageError if the record is invalid. */
   update(record: OwnRecord): void;
   /** Tells the other members that this one leaves (for at most 2 s), then stops. */
@@ -54,6 +66,9 @@ export interface Mesh extends AsyncDisposable {
 }
 
 const farewellMs = 2000;
+
+// Timeout for a page of joined clusters, which has up to 1 MiB.
+const pageMs = 10_000;
 
 // Number of members that are told about the leave at the same time.
 const farewells = 64;
@@ -76,19 +91,27 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   for (const address of bootstrap) checkAddress(address);
 
   let answerTo: ((question: GossipQuestion) => Promise<Buffer>) | undefined;
+  let pageTo: ((question: PageQuestion) => Buffer) | undefined;
   const servers = options.hosts.map(() => {
     const onDenied = (address: string, why: string) => warn(why, `refused gossip from ${address}: ${why}`);
-    const face = gossipListener({ gate, answer: (question) => answerTo?.(question), onDenied });
+    const face = gossipListener({
+      gate,
+      answer: (question) => answerTo?.(question),
+      page: (question) => pageTo?.(question),
+      onDenied,
+    });
     const server = createTkaServer(face, { readTimeoutMs: 5000, readHeaderTimeoutMs: 2000, writeTimeoutMs: 5000 });
     server.maxConnections = connectionLimit;
     return server;
   });
   const port = await listenOnAll(servers, options.hosts, options.port);
+  let stated = options.record;
+  const recordOf = () => ({ ...stated, gossipPort: port, federationKey: options.federationKey?.() });
   let member: Membership;
   try {
     member = new Membership({
       name,
-      record: { ...options.record, gossipPort: port },
+      record: recordOf(),
       clock: { monotonic: () => performance.now(), wall: () => Date.now() },
       random: Math.random,
       intervalMs,
@@ -115,25 +138,41 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   /** Open exchanges, by address. */
   const exchanges = new Map<string, Promise<void>>();
 
-  /** Asks a member and processes its answer. Never throws. */
-  async function exchange(ask: Ask, timeoutMs: number): Promise<void> {
-    const { address, body } = ask;
+  /**
+   * Sends a message to a member. Passes the answer to `take`, or calls `failed` if there is no usable one. Never throws.
+   */
+  async function send(
+    { address, body }: { readonly address: string; readonly body: Buffer },
+    { timeoutMs, ...place }: { readonly timeoutMs: number; readonly path?: string; readonly limit?: number },
+    take: (answer: PeerAnswer) => void,
+    failed: () => void,
+  ): Promise<void> {
     const timer = new AbortController();
     const timeout = setTimeout(() => timer.abort(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
     const cut = () => timer.abort(stopped.signal.reason);
     stopped.signal.addEventListener('abort', cut, { once: true });
     try {
-      const { body: given, node } = await post(address, body, { gate, dial, signal: timer.signal });
-      const answer = readAnswer(given);
-      if (typeof answer === 'string') throw new Error(`invalid answer: ${answer}`);
-      member.settle(ask, answer, node);
+      take(await post(address, body, { gate, dial, signal: timer.signal, ...place }));
     } catch (error) {
-      member.failed(ask);
+      failed();
       if (!stopped.signal.aborted) report(address, timer.signal.aborted ? timer.signal.reason : error);
     } finally {
       clearTimeout(timeout);
       stopped.signal.removeEventListener('abort', cut);
     }
+  }
+
+  /** Asks a member and processes its answer. Never throws. */
+  async function exchange(ask: Ask, timeoutMs: number): Promise<void> {
+    const take = ({ body, node }: PeerAnswer) => member.settle(ask, valid(readAnswer(body)), node);
+    await send(ask, { timeoutMs }, take, () => member.failed(ask));
+  }
+
+  /** Fetches the page of a member. Never throws. */
+  async function fetchPage(ask: PageAsk): Promise<void> {
+    const take = ({ body, node }: PeerAnswer) => member.settlePage(ask, valid(readPageAnswer(body)), node);
+    const how = { timeoutMs: pageMs, path: joinedPath, limit: pageLimit };
+    await send(ask, how, take, () => member.failedPage(ask));
   }
 
   /** Sends the questions that are due. */
@@ -144,8 +183,10 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       exchanges.set(ask.address, going);
       going.finally(() => exchanges.get(ask.address) === going && exchanges.delete(ask.address));
     }
+    for (const ask of member.pageAsks()) void fetchPage(ask).then(run);
   }
 
+  pageTo = (question) => member.answerPage(question);
   answerTo = async (question) => {
     const answer = member.answer(question);
     run();
@@ -162,6 +203,9 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   }
 
   let rounds = 0;
+  // Whether the joined clusters were known in the last round. If so, they are published every few rounds only.
+  let hasPage = false;
+  let claims: Claims | undefined;
   let looking = false;
   async function look(): Promise<void> {
     if (looking || bootstrap.length > 0 || options.candidates === undefined) return;
@@ -176,8 +220,25 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     }
   }
 
+  /** Publishes what other parts of this server know about its federation. */
+  function publish(): void {
+    try {
+      const key = options.federationKey?.();
+      if (key !== member.self.record.federationKey) member.update(recordOf());
+      if (hasPage && rounds % pageRounds !== 0) return;
+      const rows = options.joined?.();
+      if (rows !== undefined) member.publishJoined(rows);
+      hasPage = rows !== undefined;
+    } catch (error) {
+      const why = error instanceof Error ? cleanText(error.message) : 'failed';
+      warn(why, `could not publish the joined clusters: ${why}`);
+    }
+  }
+
   function round(): void {
+    claims = undefined;
     member.tick();
+    publish();
     if (rounds % (member.living === 1 ? 5 : 60) === 0) void look();
     rounds++;
     run();
@@ -190,6 +251,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
     }, afterMs);
   };
   void look();
+  publish();
   // Members that start together must not all send at once.
   next(Math.random() * Math.min(intervalMs, 200));
   log('info', `member ${name} listens for gossip on ${options.hosts.join(', ')}, port ${port}`);
@@ -217,7 +279,11 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   };
   return {
     port,
-    members: () => member.members().map(rowOf),
+    members() {
+      const own = { owner: member.known, rows: options.joined?.() ?? [] };
+      const pages = [own, ...member.joined()];
+      return [...member.members().map(rowOf), ...pages.flatMap(({ owner, rows }) => joinedRowsOf(owner, rows))];
+    },
     overview: () =>
       member.members().map((known) => ({
         ...rowOf(known),
@@ -235,7 +301,14 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       for (const { state, record } of member.members()) counts[state === 'dead' && record.left ? 'left' : state]++;
       return counts;
     },
-    update: (record) => member.update({ ...record, gossipPort: port }),
+    claims(cluster, apiEndpoint) {
+      claims ??= new Claims(member.members(), member.name);
+      return claims.of(cluster, apiEndpoint);
+    },
+    update(record) {
+      stated = record;
+      member.update(recordOf());
+    },
     leave: () => endOnce(true),
     stop: () => endOnce(false),
     [Symbol.asyncDispose]: () => endOnce(false),
@@ -251,6 +324,19 @@ async function listenOnAll(servers: readonly Server[], hosts: readonly string[],
     await Promise.all(servers.map(close));
     throw error;
   }
+}
+
+/** Returns an answer that was read. Throws an error with what is wrong with it. */
+function valid<T>(answer: T | string): T {
+  if (typeof answer === 'string') throw new Error(`invalid answer: ${answer}`);
+  return answer;
+}
+
+/** Returns the clusters that joined a member as rows of the memberlist. */
+function joinedRowsOf({ record, state, lastSeen }: KnownMember, rows: readonly JoinedRow[]): MemberRow[] {
+  const { server, cluster } = record;
+  if (cluster === undefined || rows.length === 0) return [];
+  return memberRows(rows, { server, cluster, state, lastSeen: new Date(lastSeen).toISOString() });
 }
 
 type SaidByAll = 'name' | 'state' | 'lastSeen';

@@ -4,6 +4,7 @@ import { isHostPort } from '../../util/address.ts';
 import { UsageError } from '../../util/errors.ts';
 import { quoted } from '../../util/text.ts';
 import type { Gate, Whois } from './gate.ts';
+import type { JoinedRow } from './joined.ts';
 import type { MemberRecord } from './member.ts';
 import type { Dial } from './peer.ts';
 import { SharedKey } from './seal.ts';
@@ -83,6 +84,16 @@ export interface MeshOptions {
   /** Connects to a peer. Default: a direct connection. */
   readonly dial?: Dial | undefined;
   readonly log?: ((level: 'debug' | 'info' | 'warn', line: string) => void) | undefined;
+  /**
+   * Returns the clusters that joined this server; undefined while it does not know them yet. Absent if it is not a
+   * login server.
+   */
+  readonly joined?: (() => readonly JoinedRow[] | undefined) | undefined;
+  /**
+   * Returns the hash of the key with which the own cluster has joined a login server, or is about to (`keyHash`).
+   * Undefined if there is none.
+   */
+  readonly federationKey?: (() => string | undefined) | undefined;
   /** Called when a member is new (`before` is undefined), or when its record or state has changed. */
   readonly onChange?: ((row: MemberRow, before: MemberState | undefined) => void) | undefined;
 }

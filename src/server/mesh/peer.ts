@@ -34,6 +34,10 @@ const addressLimit = 20_000;
 export interface PostOptions {
   readonly gate: Gate;
   readonly dial: Dial;
+  /** Default: `gossipPath`. */
+  readonly path?: string;
+  /** Maximum size of the answer, in bytes. Default: that of a message. */
+  readonly limit?: number;
   /** Aborts the exchange at any stage. */
   readonly signal: AbortSignal;
 }
@@ -70,7 +74,7 @@ async function postOnce(
   address: string,
   body: Buffer,
   instance: string | undefined,
-  { gate, dial, signal }: PostOptions,
+  { gate, dial, path = gossipPath, limit = messageLimit, signal }: PostOptions,
 ): Promise<PeerAnswer> {
   const { origin, host, port } = originOf(address);
   const dialling = dial(host, port, signal);
@@ -83,7 +87,7 @@ async function postOnce(
   to.socket.on('error', () => {});
   const client = new Client(origin, {
     ...dispatcherOptions,
-    maxResponseSize: messageLimit,
+    maxResponseSize: limit,
     connect: (_, callback) => {
       // Not synchronously: undici would not notice the connection until the next event. It never opens a second
       // connection.
@@ -101,7 +105,7 @@ async function postOnce(
       'Content-Type': 'application/json',
       ...('key' in gate && { [sealHeader]: seal === undefined ? whichProcess : sealText(seal) }),
     };
-    const request = { method: 'POST', path: gossipPath, headers, body, reset: true } as const;
+    const request = { method: 'POST', path, headers, body, reset: true } as const;
     const response = await send(client, request, signal);
     if ('key' in gate && response.statusCode === 401) {
       const told = response.headers[instanceHeader];

@@ -1,6 +1,7 @@
 // The wire format: writes and reads the messages that README.md in this folder describes.
 import { isHostPort } from '../../util/address.ts';
-import { type CheckedRecord, isName, readRecord } from './member.ts';
+import { isObject, own } from '../../util/json.ts';
+import { type CheckedRecord, isName, isShort, readRecord } from './member.ts';
 
 /** Maximum size of a message, in bytes. */
 export const messageLimit = 64 * 1024;
@@ -31,6 +32,10 @@ export interface GossipQuestion extends Message {
   readonly digest: string;
   /** True if the sender is about to stop: read its record before you answer. */
   readonly leaving: boolean;
+  /**
+   * ETag of the sender's record, if the version does not cover all of it (`joined`, `federationKey`). Absent otherwise.
+   */
+  readonly etag?: string | undefined;
 }
 
 export interface GossipAnswer extends Message {
@@ -42,13 +47,14 @@ export interface GossipAnswer extends Message {
   readonly silent: readonly string[];
 }
 
-const frame = ({ name, process, version }: Message) => ({ v: 2, name, process, version });
+/** Returns the part that all messages have. */
+export const frame = ({ name, process, version }: Message) => ({ v: 2, name, process, version });
 
 /** Returns a question in its wire format. */
 export function writeQuestion(question: GossipQuestion): Buffer {
-  const { at, have, count, digest, leaving } = question;
+  const { at, have, count, digest, leaving, etag } = question;
   const members = [count, digest];
-  return Buffer.from(JSON.stringify({ ...frame(question), at, have, members, ...(leaving && { leaving }) }));
+  return Buffer.from(JSON.stringify({ ...frame(question), at, have, members, ...(leaving && { leaving }), etag }));
 }
 
 /** Returns an answer in its wire format, with as many of the `others` as fit into `limit` bytes. */
@@ -77,13 +83,14 @@ export function readQuestion(bytes: Buffer, limit = messageLimit): GossipQuestio
   if (typeof object === 'string') return object;
   const message = readFrame(object);
   if (typeof message === 'string') return message;
-  const [at, have, members, leaving = false] = ['at', 'have', 'members', 'leaving'].map(object);
+  const [at, have, members, leaving = false, etag] = ['at', 'have', 'members', 'leaving', 'etag'].map(object);
   if (!isHostPort(at)) return 'the address of the sender is missing';
   if (have !== undefined && !isShort(have)) return 'invalid version';
+  if (etag !== undefined && !isShort(etag)) return 'invalid ETag';
   if (typeof leaving !== 'boolean') return 'leaving is not a boolean';
   const [count, digest] = Array.isArray(members) && members.length === 2 ? members : [];
   if (!Number.isSafeInteger(count) || count < 0 || !isShort(digest)) return 'invalid members';
-  return { ...message, at, have, count, digest, leaving };
+  return { ...message, at, have, count, digest, leaving, etag };
 }
 
 /** Reads an answer, or returns what is wrong with it. Follows the rules of `readQuestion`. */
@@ -100,11 +107,13 @@ export function readAnswer(bytes: Buffer, limit = messageLimit): GossipAnswer | 
   return { ...message, record, others, silent };
 }
 
-type Keys = (key: string) => unknown;
+/** Returns the value of a key of a message. */
+export type Keys = (key: string) => unknown;
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-function readObject(bytes: Buffer, limit: number): Keys | string {
+/** Reads the JSON of a message. Returns its keys, or what is wrong with it. */
+export function readObject(bytes: Buffer, limit: number): Keys | string {
   if (bytes.length > limit) return 'too long';
   let value: unknown;
   try {
@@ -112,15 +121,14 @@ function readObject(bytes: Buffer, limit: number): Keys | string {
   } catch {
     return 'not JSON';
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'not an object';
-  return (key) => (Object.hasOwn(value, key) ? (value as Readonly<Record<string, unknown>>)[key] : undefined);
+  if (!isObject(value)) return 'not an object';
+  return (key) => own(value, key);
 }
-
-const isShort = (value: unknown): value is string => typeof value === 'string' && /^[\w-]{1,22}$/.test(value);
 
 const areAddresses = (value: unknown): value is string[] => Array.isArray(value) && value.every(isHostPort);
 
-function readFrame(object: Keys): Message | string {
+/** Reads the part that all messages have, or returns what is wrong with it. */
+export function readFrame(object: Keys): Message | string {
   if (object('v') !== 2) return 'unknown version of the wire format';
   const [name, process, version] = ['name', 'process', 'version'].map(object);
   if (!isName(name)) return 'invalid name of the sender';

@@ -14,9 +14,10 @@ import {
   type WatchedResource,
   watchedResources,
 } from '../provisioner/provisioner.ts';
+import { type FederationCounters, type FederationSources, federationMetrics } from './federation-metrics.ts';
 
 /** The values that are read for each request of the metrics; undefined while there is none. */
-export interface MetricsSources {
+export interface MetricsSources extends FederationSources {
   readonly version: string;
   readonly commit: string;
   /** Returns whether the server is ready, as `/ready` reports. */
@@ -28,7 +29,7 @@ export interface MetricsSources {
   readonly cluster: () => Pick<Provisioner, 'sessions' | 'leading' | 'goLeading' | 'watches' | 'queue'> | undefined;
 }
 
-export interface Metrics {
+export interface Metrics extends FederationCounters {
   /** `/metrics`: the API, the mesh and the process. */
   readonly server: Registry;
   /** `/metrics/controller`: the sign-ins in the cluster. */
@@ -45,7 +46,8 @@ const controllerName = 'tkasignin';
 const mostRoles = 100;
 
 /** Creates the two registries and the functions that count into them. */
-export function createMetrics({ version, commit, ready, members, certificateUntil, cluster }: MetricsSources): Metrics {
+export function createMetrics(sources: MetricsSources): Metrics {
+  const { version, commit, ready, members, certificateUntil, cluster } = sources;
   const roles = new Set<string>();
   const role = (given = ''): string => {
     const name = cleanText(given, 253);
@@ -132,6 +134,7 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
       else this.set(until / 1000);
     },
   });
+  const federation = federationMetrics(sources, server);
 
   const passes = new Counter({
     name: 'controller_runtime_reconcile_total',
@@ -266,5 +269,6 @@ export function createMetrics({ version, commit, ready, members, certificateUnti
     },
     watchBroke: (resource) => broken.inc({ resource }),
     account: (what) => (what === 'created' ? created : deleted).inc(),
+    ...federation,
   };
 }

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { Refusal, type RefusalReason, refusalReasons } from '../../../src/server/http/contract.ts';
 import { close, listen } from '../../../src/server/http/listen.ts';
 import type { WatchedResource, WatchState } from '../../../src/server/provisioner/provisioner.ts';
+import type { JoinedClusterCounts, LoginServerCounts } from '../../../src/server/telemetry/federation-metrics.ts';
 import { createHealth } from '../../../src/server/telemetry/health.ts';
 import { createMetrics, type Metrics, type MetricsSources } from '../../../src/server/telemetry/metrics.ts';
 import { alice, api, ask, members, serve, signedIn } from '../support.ts';
@@ -130,6 +131,67 @@ test('the end of the certificate is exported, with TLS only', async () => {
   expect(await lines(name)).toEqual([`${name} 1798070400`]);
   until = undefined;
   expect(await lines(name)).toEqual([]);
+});
+
+test('the login server exports its joined clusters by state, and their tunnels', async () => {
+  const cluster = (name: string, tunnels: number, more: Partial<JoinedClusterCounts> = {}): JoinedClusterCounts => ({
+    name,
+    suspended: false,
+    conflict: undefined,
+    tunnels: { length: tunnels },
+    ...more,
+  });
+  let joined: JoinedClusterCounts[] | undefined;
+  const metrics = await watched({ joinedClusters: () => joined });
+  for (const name of ['clusters', 'cluster_tunnels', 'joins_total']) {
+    expect(await lines(`tka_federation_${name}`)).toEqual([]);
+  }
+  joined = [
+    ...[cluster('a', 2), cluster('b', 0), cluster('c', 1)],
+    ...[cluster('d', 1, { suspended: true }), cluster('e', 0, { suspended: true, conflict: 'another has its name' })],
+  ];
+  expect(await lines('tka_federation_clusters')).toEqual([
+    'tka_federation_clusters{state="connected"} 2',
+    'tka_federation_clusters{state="disconnected"} 1',
+    'tka_federation_clusters{state="suspended"} 1',
+    'tka_federation_clusters{state="conflict"} 1',
+  ]);
+  expect(await lines('tka_federation_cluster_tunnels')).toEqual(
+    [2, 0, 1, 1, 0].map((count, i) => `tka_federation_cluster_tunnels{joined_cluster="${'abcde'[i]}"} ${count}`),
+  );
+  metrics.join('joined');
+  metrics.join('rejected');
+  metrics.join('rejected');
+  expect(await lines('tka_federation_joins_total')).toEqual([
+    'tka_federation_joins_total{outcome="joined"} 1',
+    'tka_federation_joins_total{outcome="rejected"} 2',
+  ]);
+  // A cluster that is evicted leaves no series behind, and there are never more than 1,000.
+  joined = Array.from({ length: 1_200 }, (_, i) => cluster(`site-${i}`, 1));
+  expect(await lines('tka_federation_cluster_tunnels')).toHaveLength(1_000);
+  expect(await lines('tka_federation_clusters')).toContain('tka_federation_clusters{state="connected"} 1200');
+});
+
+test('a joined cluster exports its tunnels, its status and the assertions', async () => {
+  let counts: LoginServerCounts | undefined;
+  const metrics = await watched({ loginServer: () => counts });
+  for (const name of ['tunnels', 'join_status', 'assertions_total']) {
+    expect(await lines(`tka_federation_${name}`)).toEqual([]);
+  }
+  counts = { status: 'Joined', tunnels: 2 };
+  metrics.assertion('accepted');
+  expect(await lines('tka_federation_tunnels')).toEqual(['tka_federation_tunnels 2']);
+  expect(await lines('tka_federation_join_status')).toEqual([
+    'tka_federation_join_status{status="Joining"} 0',
+    'tka_federation_join_status{status="Joined"} 1',
+    'tka_federation_join_status{status="Rejected"} 0',
+  ]);
+  expect(await lines('tka_federation_assertions_total')).toEqual([
+    'tka_federation_assertions_total{outcome="accepted"} 1',
+    'tka_federation_assertions_total{outcome="rejected"} 0',
+  ]);
+  counts = undefined;
+  expect(await lines('tka_federation_tunnels')).toEqual([]);
 });
 
 test('the controller exports reconciliations, accounts, sessions, leadership and watches', async () => {
