@@ -20,13 +20,18 @@ export function defaultContext(caFile: string | undefined): tls.SecureContext {
   return tls.createSecureContext({ ca: [...tls.getCACertificates('default'), ...readAuthorities(caFile)] });
 }
 
-/** Returns the certificates (PEM) of a file. Throws TkaError if it cannot be read, or contains none or a damaged one. */
-export function readAuthorities(file: string): string[] {
-  const bad = (why: string, cause?: unknown) =>
-    new TkaError(`tls.caFile ${file} ${why}`, {
+/**
+ * Returns the certificates (PEM) of the file that a setting names. Throws TkaError if it cannot be read, or contains
+ * none or a damaged one.
+ */
+export function readAuthorities(file: string, setting = 'tls.caFile'): string[] {
+  const bad = (why: string, cause?: unknown) => {
+    const where = setting === 'tls.caFile' ? '; see kubectl tka config' : '';
+    return new TkaError(`${setting} ${file} ${why}`, {
       cause,
-      hints: ['it must contain CA certificates in PEM format; see kubectl tka config'],
+      hints: [`it must contain CA certificates in PEM format${where}`],
     });
+  };
   let text: string;
   try {
     text = readFileSync(file, 'latin1');

@@ -42,8 +42,11 @@ export async function readHead(socket: Socket, limit: number): Promise<string> {
   return head.toString('latin1', 0, head.length - 4);
 }
 
-// Reads all available bytes and puts the rest back: with unread bytes, 'readable' would fire again and again.
-async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefined): Promise<Buffer> {
+/**
+ * Reads up to the end that `endOf` finds in the bytes so far, and leaves the following bytes in the socket. Rejects with
+ * what `endOf` throws, and with HandshakeError or the socket's error if the connection ends before.
+ */
+export async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefined): Promise<Buffer> {
   let bytes = Buffer.alloc(0);
   for (;;) {
     const chunk: Buffer | null = socket.read();
@@ -54,6 +57,7 @@ async function readTo(socket: Socket, endOf: (bytes: Buffer) => number | undefin
     bytes = Buffer.concat([bytes, chunk]);
     const end = endOf(bytes);
     if (end === undefined) continue;
+    // All available bytes have been read, because 'readable' would fire again and again for the unread ones.
     if (end < bytes.length) socket.unshift(bytes.subarray(end));
     return bytes.subarray(0, end);
   }

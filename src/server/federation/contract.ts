@@ -46,6 +46,11 @@ export interface Tunnel {
   /** The replica of the joined cluster. */
   readonly replica: string;
   readonly statement: ClusterStatement;
+  /**
+   * The public keys of the login server that the other side knows, from the handshake. Sign assertions with the first
+   * own key that is among them, so that requests pass while a new key spreads.
+   */
+  readonly keys: readonly string[];
   /** Unix time in milliseconds. */
   readonly since: number;
   /** Unix time in milliseconds of the last answer or ping. */
