@@ -35,6 +35,8 @@ const siblings = ['test/discovery/siblings.test.ts'];
 const audit = ['test/server/telemetry/audit.test.ts'];
 const identity = ['test/server/identity/identity.test.ts'];
 const assertion = ['test/server/federation/assertion.test.ts'];
+const joinedApi = ['test/server/federation/joined-api.test.ts'];
+const through = ['test/cluster/through.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
@@ -1178,6 +1180,48 @@ export const mutants: readonly Mutant[] = [
     file: 'src/server/provisioner/sign-in.ts',
     find: '  if (throughOf(signIn) !== through) return false;\n',
     replace: '',
+    tests: [...objects, ...through],
+  },
+  {
+    name: 'names through a login server depend on it',
+    file: 'src/server/provisioner/objects.ts',
+    find: 'through === undefined ? `',
+    replace: 'through !== null ? `',
     tests: objects,
+  },
+  {
+    name: 'a device belongs to a person in the tailnet of one login server, and not in another',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: '      if (throughOf(signIn) !== through) continue;\n',
+    replace: '',
+    tests: through,
+  },
+  {
+    name: 'an eviction ends the sign-ins of one login server',
+    file: 'src/server/provisioner/sign-ins.ts',
+    find: 'throughOf(listed) === loginServer && ',
+    replace: '',
+    tests: through,
+  },
+  {
+    name: 'the period through a login server is capped',
+    file: 'src/server/federation/joined-api.ts',
+    find: 'Math.min(caller.periodMs, maxPeriodMs)',
+    replace: 'caller.periodMs',
+    tests: joinedApi,
+  },
+  {
+    name: 'the roles through a login server are limited',
+    file: 'src/server/federation/joined-api.ts',
+    find: ' || roles.length === 0 || roles.includes(role)',
+    replace: ' || roles.length >= 0',
+    tests: joinedApi,
+  },
+  {
+    name: 'only some paths are served through a tunnel',
+    file: 'src/server/federation/joined-api.ts',
+    find: 'const methods = served.includes(path) ? apiRoutes.get(path) : undefined;',
+    replace: 'const methods = apiRoutes.get(path);',
+    tests: joinedApi,
   },
 ];
