@@ -141,10 +141,10 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a tagged device'
   test('that gets a user as its owner loses its access at that user’s next request', async () => {
     const token = await login();
     const { tags: _, ...person } = ci;
-    tailscaled.whois = () => ({ ...person, login: 'alice@example.com' });
+    tailscaled.whois = () => ({ ...person, login: 'dora@example.com' });
     expect((await ask('POST', 'login')).status).toBe(202);
     await isRefused(token);
-    expect(await signInNames()).toEqual(['tka-user-alice']);
+    expect(await signInNames()).toEqual(['tka-user-dora']);
     expect((await ask('POST', 'logout')).status).toBe(200);
   });
 
