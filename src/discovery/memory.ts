@@ -4,8 +4,8 @@ import { entryName, serverOfEntry } from '../credential/entry.ts';
 import type { Member } from '../tka/memberlist.ts';
 import { readMembers } from '../tka/memberlist.ts';
 import { ensurePrivateFolder, readOwn, readOwnLine, writeFileAtomic } from '../util/files.ts';
+import { isSelectable } from '../util/selector.ts';
 import type { Cluster, Provenance } from './clusters.ts';
-import { isSelectable } from './selector.ts';
 
 /** A member as it was last listed. Times are in milliseconds since the epoch. */
 export interface RememberedMember extends Member {

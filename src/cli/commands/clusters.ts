@@ -1,7 +1,7 @@
-import { parseSelector } from '../../discovery/selector.ts';
 import { acceptHint } from '../../discovery/trust.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
 import { type OutputFormat, structured, table } from '../../terminal/output.ts';
+import { parseSelector } from '../../util/selector.ts';
 import { cellsOf, headingsOf, listedOf, withProbe } from '../clusters/rows.ts';
 import type { Context } from '../context/context.ts';
 import { listed } from '../sync/report.ts';

@@ -62,12 +62,12 @@ export class Known {
     const lines = await this.#all();
     const ofLine = (line: string) => serversOf(line).map((url) => contexts.find(({ server }) => server === url));
     if (selector !== undefined) {
-      const { parseSelector } = await import('../../discovery/selector.ts');
+      const { parseSelector } = await import('../../util/selector.ts');
       const matches = parseSelector(selector);
       const chosen = lines.filter((line) => matches(new Map(labelsOf(line).map(keyAndValue))));
       return chosen.flatMap(ofLine).find((context) => context !== undefined)?.name;
     }
-    const { matchesGlob } = await import('../target/patterns.ts');
+    const { matchesGlob } = await import('../../util/glob.ts');
     const found = names
       .flatMap((name) => name.split(','))
       .flatMap((word) => {

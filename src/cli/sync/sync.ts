@@ -1,8 +1,8 @@
-import { parseSelector } from '../../discovery/selector.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
 import { keepsCommand, usableCommand } from '../../kubeconfig/spec.ts';
 import type { TkaError } from '../../util/errors.ts';
 import { searchPathOf } from '../../util/search-path.ts';
+import { parseSelector } from '../../util/selector.ts';
 import type { Context } from '../context/context.ts';
 import { inContext, keepAllSiblings, siblingsOf } from '../contexts/siblings.ts';
 import { specOf } from '../contexts/spec.ts';

@@ -1,8 +1,8 @@
 import { type Cluster, type ClusterServer, resolved } from '../../discovery/clusters.ts';
-import { parseSelector } from '../../discovery/selector.ts';
 import { type Origin, peerAt } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
+import { parseSelector } from '../../util/selector.ts';
 import { didYouMean } from '../../util/suggest.ts';
 import { cleanText, composed, quoted } from '../../util/text.ts';
 import { hostOf } from '../../util/url.ts';

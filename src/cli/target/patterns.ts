@@ -1,6 +1,7 @@
 // Words on the command line that stand for several names: a list (`prod-eu,prod-us`), a glob (`prod-*`), or both.
 import { TkaError, UsageError } from '../../util/errors.ts';
-import { cleanText, composed, quoted } from '../../util/text.ts';
+import { matchesGlob } from '../../util/glob.ts';
+import { cleanText, quoted } from '../../util/text.ts';
 
 const mostShown = 10;
 
@@ -9,25 +10,6 @@ export const isPattern = (word: string): boolean => !word.includes('://') && /[,
 
 /** Returns whether a word needs the names of all clusters. */
 export const isGlob = (word: string): boolean => isPattern(word) && word.includes('*');
-
-/**
- * Returns whether a name matches a glob, in which `*` stands for any text. Names are untrusted, so this is not a regular
- * expression: each part of the glob is searched once.
- */
-export function matchesGlob(stated: string, glob: string): boolean {
-  const name = composed(stated);
-  const [first = '', ...parts] = composed(glob).split('*');
-  const last = parts.pop();
-  if (last === undefined) return name === first;
-  if (!name.startsWith(first) || !name.endsWith(last)) return false;
-  let from = first.length;
-  for (const part of parts) {
-    const at = name.indexOf(part, from);
-    if (at < 0) return false;
-    from = at + part.length;
-  }
-  return from + last.length <= name.length;
-}
 
 /** A name as typed, or something that a glob matched. */
 export interface Expanded<T> {

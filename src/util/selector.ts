@@ -1,5 +1,5 @@
-import { UsageError } from '../util/errors.ts';
-import { quoted } from '../util/text.ts';
+import { UsageError } from './errors.ts';
+import { quoted } from './text.ts';
 
 type Requirement = (labels: ReadonlyMap<string, string>) => boolean;
 
@@ -24,7 +24,17 @@ export function parseSelector(text: string): (labels: ReadonlyMap<string, string
 // Splits at commas, but not inside parentheses.
 function splitOutside(text: string): string[] {
   if (text.trim() === '') return [];
-  return text.split(/,(?![^(]*\))/).map((part) => part.trim());
+  const parts: string[] = [];
+  let from = 0;
+  let isInside = false;
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at];
+    if (char === '(' || char === ')') isInside = char === '(';
+    if (char !== ',' || isInside) continue;
+    parts.push(text.slice(from, at));
+    from = at + 1;
+  }
+  return [...parts, text.slice(from)].map((part) => part.trim());
 }
 
 function parseRequirement(part: string, whole: string): Requirement {
