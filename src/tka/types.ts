@@ -21,6 +21,8 @@ export interface ErrorBody {
   readonly cause?: ErrorBody;
   /** The capability that the caller lacks, if the policy grants nothing (403). The Go server does not send it. */
   readonly capability?: string;
+  /** The joined cluster in which the caller has no grant. Absent for the server's own cluster. */
+  readonly cluster?: string;
   /** The login of the caller without a grant. */
   readonly login?: string;
   /** The tags of the calling device without a grant, which has no login. */

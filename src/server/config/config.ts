@@ -142,6 +142,10 @@ function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: 
     add(`${allowed} must not contain ${config.get(tag)}, the tag of the TKA servers (${tag})`, allowed, tag);
   }
   if (config.get('federation.listen') !== undefined) {
+    const [own, joined] = ['tailscale.capName', 'federation.capName'] as const;
+    if (areRead(own, joined) && config.get(own) === config.get(joined)) {
+      add(`${joined} must differ from ${own}: rules for joined clusters must not count for this one`, joined, own);
+    }
     for (const key of required) {
       if (config.get(key) === undefined && areRead(key))
         add(`${key} is required with federation.listen`, 'federation.listen');

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import type { ClusterInfo, ErrorBody, KubeconfigAnswer, LoginAnswer, MemberRow } from '../../tka/types.ts';
+import type { ClusterInfo, ErrorBody, KubeconfigAnswer, Labels, LoginAnswer, MemberRow } from '../../tka/types.ts';
 
 /** Who is calling, and what the policy grants them. */
 export interface Caller {
@@ -70,6 +70,31 @@ export interface Asking {
    * limits.
    */
   readonly admit: (who: string) => Promise<void>;
+  /** The joined cluster that the request is for. Default: the server's own cluster. */
+  readonly cluster?: AskedCluster;
+}
+
+/** A joined cluster, as the rules of the policy see it. */
+export interface AskedCluster {
+  readonly name: string;
+  /** The labels that an administrator gave it. Undefined if no cluster of this name has joined. */
+  readonly labels: Labels | undefined;
+}
+
+/** A joined cluster for the time of one request. */
+export interface JoinedAccess extends AskedCluster {
+  readonly signIns: SignIns;
+  readonly clusterInfo: (caller: Caller) => Promise<ClusterInfo>;
+}
+
+/** A request for a joined cluster. */
+export interface JoinedRequest {
+  /** The name in the path. A DNS label, but there may be no such cluster. */
+  readonly cluster: string;
+  /** The ID of the request. */
+  readonly id: string;
+  /** Aborted when the caller hangs up. */
+  readonly signal: AbortSignal;
 }
 
 /** Identifies the caller of a request, or throws a Refusal. */
@@ -131,7 +156,9 @@ export interface HandlerOptions {
   readonly signIns: SignIns;
   /** Absent, or returns undefined, on a server without gossip. The route does not exist then. */
   readonly members?: (() => readonly MemberRow[] | undefined) | undefined;
-  readonly clusterInfo: () => ClusterInfo | Promise<ClusterInfo>;
+  readonly clusterInfo: (caller: Caller) => ClusterInfo | Promise<ClusterInfo>;
+  /** Returns a joined cluster. Absent on a server that is no login server: `/clusters/...` does not exist there. */
+  readonly joined?: ((request: JoinedRequest) => JoinedAccess) | undefined;
   readonly retryAfterSeconds?: number;
   /** Default: none. */
   readonly limits?: RequestLimits;
@@ -158,6 +185,8 @@ export interface Decided {
   readonly id: string;
   readonly method: string;
   readonly route: string;
+  /** The joined cluster that it was for; undefined for the server's own cluster. */
+  readonly cluster?: string | undefined;
   /** 499 if the caller hung up first. */
   readonly status: number;
   readonly refusal: string | undefined;
@@ -173,7 +202,7 @@ export interface Answered {
   /** The caller's `X-Request-Id` if it is clean, else a new one. The answer carries it. */
   readonly id: string;
   readonly method: string;
-  /** The path of the route; undefined if there is none. */
+  /** The path of the route, with `{cluster}` for the name of a joined cluster; undefined if there is none. */
   readonly route: string | undefined;
   /** The requested path without its query, safe to display. */
   readonly path: string;

@@ -162,7 +162,7 @@ export class CallerLimits implements RequestLimits {
       await this.#admit(who, signal);
     };
     try {
-      return await identity.whoIs(request, { signal, admit, named });
+      return await identity.whoIs(request, { ...asking, admit, named });
     } finally {
       end();
     }

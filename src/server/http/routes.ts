@@ -137,7 +137,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
     [`${apiPath}/cluster-info`]: {
       async GET(call: Call): Promise<RouteAnswer> {
         await mustHaveRole(call);
-        return jsonAnswer(200, await call.options.clusterInfo());
+        return jsonAnswer(200, await call.options.clusterInfo(call.caller));
       },
     },
     [statusPath]: {

@@ -5,7 +5,7 @@ import type { WhoIs } from '../../tailscale/localapi.ts';
 import { policyPage } from '../../tka/no-grant.ts';
 import { type Caller, deviceLogin, Refusal } from '../http/contract.ts';
 import type { TailnetFacts } from '../tailnet/status.ts';
-import { grantOf } from './rules.ts';
+import type { Grant, Subject } from './rules.ts';
 
 /** What the configuration says about tagged devices. */
 export interface DeviceRules {
@@ -20,9 +20,15 @@ const longestMs = 60 * 60_000;
 
 /**
  * Returns a tagged device as a caller. If it may not sign in, it is a caller without a role, so that the access that it
- * still has ends, as for a person whose grant was removed. Throws a Refusal if its ID is unknown.
+ * still has ends, as for a person whose grant was removed. `grantTo` evaluates the policy. Throws a Refusal if the
+ * device's ID is unknown.
  */
-export function deviceCaller(who: WhoIs, rules: DeviceRules, tailnet: TailnetFacts, capName: string): Caller {
+export function deviceCaller(
+  who: WhoIs,
+  rules: DeviceRules,
+  tailnet: TailnetFacts,
+  grantTo: (subject: Subject) => Grant,
+): Caller {
   const { device, dnsName, tags } = who;
   if (device === '') throw refused('tailscaled does not know the ID of your device');
   const login = deviceLogin(device);
@@ -32,7 +38,7 @@ export function deviceCaller(who: WhoIs, rules: DeviceRules, tailnet: TailnetFac
   // The tags that count are those to which the policy must grant something.
   const counting = tags.filter((tag) => rules.allowed.includes(tag));
   const name = `${dnsName} (${counting.join(', ')})`;
-  const grant = grantOf(who.rules(capName), { name, tags: counting }, capName);
+  const grant = grantTo({ name, tags: counting });
   return { ...base, ...grant, periodMs: Math.min(grant.periodMs, longestMs) };
 }
 

@@ -3,18 +3,20 @@
 import type { IncomingMessage } from 'node:http';
 import type { WhoIs } from '../../tailscale/localapi.ts';
 import { isLoopback } from '../../util/address.ts';
-import { type Caller, deviceLogin, type Identity, type Origin, Refusal } from '../http/contract.ts';
+import { type AskedCluster, type Caller, deviceLogin, type Identity, type Origin, Refusal } from '../http/contract.ts';
 import type { Log } from '../log/log.ts';
 import { whoCalls } from '../tailnet/callers.ts';
 import type { TailnetFacts } from '../tailnet/status.ts';
 import { type DeviceRules, deviceCaller } from './devices.ts';
 import { isOfOwnDomain } from './login.ts';
-import { grantOf } from './rules.ts';
+import { clusterGrantOf, type Grant, grantOf, type Subject } from './rules.ts';
 
 /** Options of the tailnet's identity. */
 export interface TailnetIdentityOptions {
   /** The capability whose rules grant roles. */
   readonly capName: string;
+  /** The capability whose rules grant roles in joined clusters. Default: nothing grants any. */
+  readonly federationCapName?: string;
   /** Which tagged devices can sign in. Default: none. */
   readonly devices?: DeviceRules;
   /** Returns facts about the tailnet. If it rejects, no caller can be identified. Default: nothing is known. */
@@ -32,7 +34,7 @@ export interface TailnetIdentityOptions {
  * and a removed grant no longer counts.
  */
 export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
-  const { capName, devices = noDevices, tailnet = async () => unknownTailnet, log, userspace = false } = options;
+  const { capName, federationCapName = '', devices = noDevices, tailnet = async () => unknownTailnet, log, userspace = false } = options;
   const whoIs = whoCalls({ ...options, userspace });
 
   async function ask(address: string, port: number, signal?: AbortSignal): Promise<[WhoIs | undefined, TailnetFacts]> {
@@ -55,6 +57,12 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
       );
     }
   }
+
+  /** Returns what evaluates the rules: those for joined clusters if a cluster is named, else those for this server. */
+  const granting = (who: WhoIs, cluster: AskedCluster | undefined): ((subject: Subject) => Grant) =>
+    cluster === undefined
+      ? (subject) => grantOf(who.rules(capName), subject, capName)
+      : (subject) => clusterGrantOf(who.rules(federationCapName), subject, federationCapName, cluster);
 
   // The caller hung up: nobody gets this answer.
   const gone = () => new Refusal(400, { message: 'the caller hung up' });
@@ -82,7 +90,8 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
           { reason: 'outside_tailnet' },
         );
       }
-      if (who.tags.length > 0) return deviceCaller(who, devices, facts, capName);
+      const grantTo = granting(who, asking?.cluster);
+      if (who.tags.length > 0) return deviceCaller(who, devices, facts, grantTo);
       const { login, device } = who;
       const username = login.split('@', 1)[0] ?? '';
       if (username === '' || login.startsWith(deviceLogin(''))) {
@@ -93,7 +102,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
         login,
         ownDomain: isOfOwnDomain(login, facts.name),
         ...(device !== '' && { device }),
-        ...grantOf(who.rules(capName), { name: login, tags: [] }, capName),
+        ...grantTo({ name: login, tags: [] }),
       };
     },
   };

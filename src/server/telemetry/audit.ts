@@ -23,6 +23,8 @@ export interface AuditEvent {
   readonly reason?: string | undefined;
   /** The action that was refused. */
   readonly asked?: string | undefined;
+  /** The joined cluster that the request was for. */
+  readonly joined_cluster?: string | undefined;
   /** The ID of the request, as in the log. */
   readonly request?: string | undefined;
   readonly login?: string | undefined;
@@ -53,7 +55,7 @@ const reads: Readonly<Record<string, string>> = {
  * that is not ready yet.
  */
 export function eventOf(decided: Decided): AuditEvent | undefined {
-  const { id, method, route, status, refusal, caller, origin, address: from, access } = decided;
+  const { id, method, route, cluster, status, refusal, caller, origin, address: from, access } = decided;
   const what = `${method} ${route}`;
   const change = changes[what];
   const isRefused = status >= 400 && status < 499;
@@ -61,8 +63,9 @@ export function eventOf(decided: Decided): AuditEvent | undefined {
   const address = from === undefined || isLoopback(from) ? (origin.address ?? from) : from;
   const { node, tags, login = caller?.login } = origin;
   const { role = caller?.role, until, account } = access ?? {};
-  const login_server = caller?.through;
-  const rest = { reason: refusal, request: id, login, login_server, node, address, tags, role, until, account };
+  const [joined_cluster, login_server] = [cluster, caller?.through];
+  const where = { joined_cluster, request: id, login, login_server, node, address, tags };
+  const rest = { reason: refusal, ...where, role, until, account };
   if (isRefused) return { event: 'refusal', outcome: 'refused', asked: change ?? reads[what], ...rest };
   if (change === undefined) return undefined;
   if (status >= 499) return { event: change, outcome: 'failed', ...rest };

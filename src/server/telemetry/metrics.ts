@@ -255,7 +255,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
       // 413 and 405 come before the caller is identified.
       const refused = status >= 400 && ![404, 405, 413, 499].includes(status);
       if (route !== 'other' && caller === undefined && refused) strangers.inc({ status });
-      if (route === `${apiPath}/login` && method === 'POST') {
+      if (route.endsWith(`${apiPath}/login`) && method === 'POST') {
         const outcome = status === 202 ? 'success' : status === 403 ? 'forbidden' : 'error';
         logins.inc({ cluster_role: role(caller?.role), outcome });
         if (reason !== undefined && status !== 499) refusals.inc({ reason });
