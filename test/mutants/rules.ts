@@ -37,6 +37,8 @@ const identity = ['test/server/identity/identity.test.ts'];
 const assertion = ['test/server/federation/assertion.test.ts'];
 const joinedApi = ['test/server/federation/joined-api.test.ts'];
 const through = ['test/cluster/through.test.ts'];
+const clusterRules = ['test/server/identity/rules.test.ts'];
+const loginApi = ['test/server/federation/login-api.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
@@ -549,6 +551,70 @@ export const mutants: readonly Mutant[] = [
     find: "if (tailnet.includes('@')) return login === tailnet;",
     replace: "if (tailnet.includes('@')) return true;",
     tests: identity,
+  },
+  {
+    name: 'rules for joined clusters are a capability of their own',
+    file: 'src/server/identity/tailnet.ts',
+    find: 'who.rules(federationCapName)',
+    replace: 'who.rules(capName)',
+    tests: clusterRules,
+  },
+  {
+    name: 'the own cluster does not follow the rules for joined clusters',
+    file: 'src/server/identity/tailnet.ts',
+    find: '? (subject) => grantOf(who.rules(capName),',
+    replace: '? (subject) => grantOf([...who.rules(capName), ...who.rules(federationCapName)],',
+    tests: clusterRules,
+  },
+  {
+    name: 'a rule for joined clusters names them',
+    file: 'src/server/identity/rules.ts',
+    find: 'if (!Array.isArray(entries) || entries.length === 0) throw',
+    replace:
+      "if (!Array.isArray(entries) || entries.length === 0) return [() => true];\n  if (entries[0] === '') throw",
+    tests: clusterRules,
+  },
+  {
+    name: 'the rules see only the labels that an administrator gave a joined cluster',
+    file: 'src/server/federation/login-api.ts',
+    find: 'return this.#cluster?.labels;',
+    replace: 'return this.#cluster && { ...this.#cluster.labels, ...this.#cluster.statement?.labels };',
+    tests: loginApi,
+  },
+  {
+    name: 'a joined cluster cannot name another API server',
+    file: 'src/server/federation/answers.ts',
+    find: 'if (stated === known) return;',
+    replace: "if (stated !== '') return;",
+    tests: loginApi,
+  },
+  {
+    name: 'a joined cluster answers about the caller only',
+    file: 'src/server/federation/answers.ts',
+    find: 'if (username !== caller.username) throw',
+    replace: "if (typeof username !== 'string') throw",
+    tests: loginApi,
+  },
+  {
+    name: 'a kubeconfig of a joined cluster has no second context',
+    file: 'src/server/federation/answers.ts',
+    find: 'if (others.length > 0) throw',
+    replace: 'if (others.length > 9) throw',
+    tests: loginApi,
+  },
+  {
+    name: 'a suspended cluster gets no sign-ins',
+    file: 'src/server/federation/login-api.ts',
+    find: 'if (this.#cluster?.suspended !== true) return;',
+    replace: 'if (this.#cluster !== undefined) return;',
+    tests: loginApi,
+  },
+  {
+    name: 'a joined server that does not know its login server does not look like a missing sign-in',
+    file: 'src/server/federation/login-api.ts',
+    find: 'if (answer.status === 401) {\n      const advice',
+    replace: 'if (answer.status === 499) {\n      const advice',
+    tests: loginApi,
   },
   {
     name: 'two rules of the highest priority that differ are an error',

@@ -143,7 +143,8 @@ function checkTogether(config: Config, wrong: ReadonlySet<ConfigKey>, problems: 
   }
   if (config.get('federation.listen') !== undefined) {
     const [own, joined] = ['tailscale.capName', 'federation.capName'] as const;
-    if (areRead(own, joined) && config.get(own) === config.get(joined)) {
+    const capabilities = new Set<string>([config.get(own), config.get(joined)]);
+    if (areRead(own, joined) && capabilities.size === 1) {
       add(`${joined} must differ from ${own}: rules for joined clusters must not count for this one`, joined, own);
     }
     for (const key of required) {

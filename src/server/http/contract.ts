@@ -84,7 +84,7 @@ export interface AskedCluster {
 /** A joined cluster for the time of one request. */
 export interface JoinedAccess extends AskedCluster {
   readonly signIns: SignIns;
-  readonly clusterInfo: (caller: Caller) => Promise<ClusterInfo>;
+  readonly clusterInfo: (caller: Caller) => ClusterInfo | Promise<ClusterInfo>;
 }
 
 /** A request for a joined cluster. */

@@ -189,6 +189,21 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
   },
 };
 
+/** Further errors of a joined cluster, by status. */
+const joinedErrors = {
+  403: response('The policy grants nothing in this cluster, or its sign-ins are suspended.', json('Error')),
+  404: response('No cluster of this name has joined.', json('Error')),
+  409: response('The name or the API server of the cluster belongs to another cluster as well.', json('Error')),
+  502: response('The cluster gave an answer that is not used: see the body.', json('Error')),
+  503: response(
+    'The cluster has no tunnel to this replica of the login server, or does not answer. Retry, or ask another replica.',
+    json('Error'),
+    retryAfter,
+  ),
+};
+
+const joinedPrefix = '/clusters/{cluster}';
+
 const string = { type: 'string' };
 const strings = { type: 'object', additionalProperties: string };
 const object = (properties: Readonly<Record<string, object>>, required = Object.keys(properties)) => ({
@@ -208,10 +223,20 @@ export const openApi = {
       'Short-lived access to a Kubernetes cluster for the users of a tailnet. Clients send no credentials: tailscaled identifies the caller, and the tailnet policy grants the role.',
     license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
   },
-  servers: [{ url: '/' }],
+  servers: [
+    { url: '/' },
+    {
+      url: joinedPrefix,
+      description: `A cluster that has joined this login server. Only the calls of ${apiPath} exist. Their further errors are in components.responses.`,
+      variables: { cluster: { default: 'NAME', description: 'The name of the joined cluster.' } },
+    },
+  ],
   security: [],
   paths,
   components: {
+    responses: Object.fromEntries(
+      Object.entries(joinedErrors).map(([status, error]) => [`joined-${status}`, error] as const),
+    ),
     schemas: {
       Error: object(
         {
@@ -219,6 +244,10 @@ export const openApi = {
           advice: { type: 'array', items: string },
           cause: { $ref: '#/components/schemas/Error' },
           capability: { type: 'string', description: 'The capability that the caller lacks, if there is no grant.' },
+          cluster: {
+            type: 'string',
+            description: 'The joined cluster in which there is no grant. Absent for the cluster of the server itself.',
+          },
           login: { type: 'string', description: 'The login of the caller without a grant.' },
           tags: {
             type: 'array',
@@ -339,6 +368,15 @@ ${calls.map(callMarkup).join('\n')}
 <p>The body is an <a href="#Error">Error</a>.</p>
 <dl class="codes">
 ${errors.map(errorMarkup).join('\n')}
+</dl>
+</section>
+<section aria-labelledby="joined">
+<h2 id="joined">Joined clusters</h2>
+<p>On a login server, every call of <code>${escaped(apiPath)}</code> also exists under <code>${escaped(joinedPrefix)}</code>, for the cluster of this name. Further errors there:</p>
+<dl class="codes">
+${Object.entries(joinedErrors)
+  .map(([status, { description }]) => `<dt>${status}</dt><dd>${escaped(description)}</dd>`)
+  .join('\n')}
 </dl>
 </section>
 <section aria-labelledby="schemas">

@@ -35,7 +35,7 @@ const askMaintainer = (what: string): string => `ask a maintainer of the tailnet
  * grant.
  */
 export function grantOf(rules: readonly unknown[], subject: Subject, capability: string): Grant {
-  if (rules.length === 0) return { ...none, problem: noGrant(subject, capability), revoked: true };
+  if (rules.length === 0) return nothing(noGrant(subject, capability));
   return unlessInvalid(() => grantBy(rules, subject, capability));
 }
 
@@ -49,19 +49,22 @@ export function clusterGrantOf(
   capability: string,
   { name, labels }: AskedCluster,
 ): Grant {
-  const revoked = { ...none, problem: noGrant(subject, capability, name), revoked: true };
   // A caller without a rule does not learn which clusters exist.
-  if (rules.length === 0) return revoked;
-  if (labels === undefined) return { ...none, problem: unknownCluster(name), revoked: true };
+  if (rules.length === 0) return nothing(noGrant(subject, capability, name));
+  if (labels === undefined) return nothing(unknownCluster(name));
   return unlessInvalid(() => {
     const known = new Map(Object.entries(labels));
     const wrong = wrongRule(subject, capability);
     const matching = rules.filter((rule) => clustersOf(rule, wrong).some((matches) => matches(name, known)));
-    return matching.length === 0 ? revoked : grantBy(matching, subject, capability);
+    if (matching.length === 0) return nothing(noGrant(subject, capability, name));
+    return grantBy(matching, subject, capability);
   });
 }
 
 const none = { role: '', periodMs: 0 };
+
+/** Returns the grant of a policy that grants nothing: the access that the caller has ends. */
+const nothing = (problem: Refusal): Grant => ({ ...none, problem, revoked: true });
 
 /** Returns the grant, or the refusal that was thrown as the problem of an empty grant. */
 function unlessInvalid(grant: () => Grant): Grant {
@@ -175,7 +178,9 @@ function clustersOf(rule: unknown, wrong: Wrong): readonly Matches[] {
     // A word without one of these would be a selector for a key, but is more likely a name with a typo.
     const selector = /[=!<>(]/.test(entry) ? selectorOf(entry) : undefined;
     if (selector === undefined) {
-      throw invalid(`the entry ${quoted(entry, 128)} of "clusters" is neither a name, nor a glob, nor a label selector`);
+      throw invalid(
+        `the entry ${quoted(entry, 128)} of "clusters" is neither a name, nor a glob, nor a label selector`,
+      );
     }
     return (_, labels) => selector(labels);
   });

@@ -34,7 +34,14 @@ export interface TailnetIdentityOptions {
  * and a removed grant no longer counts.
  */
 export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
-  const { capName, federationCapName = '', devices = noDevices, tailnet = async () => unknownTailnet, log, userspace = false } = options;
+  const {
+    capName,
+    federationCapName = '',
+    devices = noDevices,
+    tailnet = async () => unknownTailnet,
+    log,
+    userspace = false,
+  } = options;
   const whoIs = whoCalls({ ...options, userspace });
 
   async function ask(address: string, port: number, signal?: AbortSignal): Promise<[WhoIs | undefined, TailnetFacts]> {

@@ -248,6 +248,13 @@ describe('problems', () => {
       'federation:\n  listen: :7947\n  endpoint: https://login.example.com:7947\n  keyFile: /tls/tls.key\n',
       ['config.yaml:2: federation.certFile is required with federation.listen'],
     ],
+    [
+      'one capability for both kinds of rules',
+      'federation:\n  listen: :7947\n  endpoint: https://login.example.com:7947\n  certFile: /tls/tls.crt\n  keyFile: /tls/tls.key\n  capName: specht-labs.de/cap/tka\n',
+      [
+        'config.yaml:6: federation.capName must differ from tailscale.capName: rules for joined clusters must not count for this one',
+      ],
+    ],
     ['twice', 'health: {port: 1}\nHealth: {port: 2}\n', ['config.yaml:2: Health.port is set twice']],
     [
       'both ways to set an endpoint',

@@ -28,7 +28,8 @@ test('has each status of a refusal', () => {
     .join('\n');
   const statuses = [...source.matchAll(/new Refusal\(\s*(\d+)/g)].map(([, status]) => status);
   expect(statuses.length).toBeGreaterThan(10);
-  const known = new Set([...documented.keys()].map((key) => key.split(' ')[2]));
+  const joined = Object.keys(openApi.components.responses).map((name) => name.split('-')[1]);
+  const known = new Set([...[...documented.keys()].map((key) => key.split(' ')[2]), ...joined]);
   expect(statuses.filter((status) => !known.has(status))).toEqual([]);
 });
 
@@ -60,6 +61,8 @@ test('is served as JSON, or as a page without scripts, to any caller', async () 
   expect(headers['content-security-policy']).not.toContain('script-src');
   expect(body).not.toMatch(/<script|src=/);
   for (const path of Object.keys(openApi.paths)) expect(body).toContain(path);
+  for (const { url } of openApi.servers) expect(body).toContain(url);
+  for (const { description } of Object.values(openApi.components.responses)) expect(body).toContain(description);
 });
 
 test('its page shows each error once, and its links lead somewhere', async () => {
