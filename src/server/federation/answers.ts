@@ -8,7 +8,7 @@ import { TkaError } from '../../util/errors.ts';
 import { isObject, type Json, own, parseJson } from '../../util/json.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import { type Caller, Refusal } from '../http/contract.ts';
-import { type JoinedCluster, type TunnelAnswer, tunnelBodyLimit } from './contract.ts';
+import { assertionRefused, type JoinedCluster, type TunnelAnswer, tunnelBodyLimit } from './contract.ts';
 
 /** An answer that is not used. The message says why. */
 export class InvalidAnswer extends Error {
@@ -99,6 +99,11 @@ export function readRefusal(answer: TunnelAnswer, name: string): Refusal {
   const seconds = /^[0-9]{1,2}$/.test(headers['retry-after'] ?? '') ? Number(headers['retry-after']) : 1;
   const mayRetry = status === 429 || status === 503;
   return new Refusal(status, body, mayRetry ? { retryAfterSeconds: Math.max(1, seconds) } : {});
+}
+
+/** Returns whether this 401 is about the login server. Without it, a 401 means that the caller is not signed in. */
+export function isAssertionRefused({ body }: TunnelAnswer): boolean {
+  return errorWords(body)?.message.startsWith(assertionRefused) === true;
 }
 
 /** Returns the object in a JSON answer. Throws InvalidAnswer if there is none. */

@@ -5,24 +5,24 @@ import { quoted } from '../../util/text.ts';
 import { type Caller, type JoinedAccess, type JoinedRequest, Refusal, type SignIns } from '../http/contract.ts';
 import { Turns } from '../http/limits.ts';
 import type { Log } from '../log/log.ts';
-import { InvalidAnswer, readClusterInfo, readKubeconfig, readRefusal, readSignIn } from './answers.ts';
-import { type JoinedCluster, type JoinedClusters, type Tunnel, type TunnelAnswer, TunnelError } from './contract.ts';
-
-/** What an assertion is about: one request of one caller, through one tunnel. */
-export interface Asserted {
-  readonly tunnel: Tunnel;
-  readonly method: string;
-  readonly path: string;
-  /** Without a role, the joined cluster ends the access that the caller has. */
-  readonly caller: Caller;
-}
+import {
+  InvalidAnswer,
+  isAssertionRefused,
+  readClusterInfo,
+  readKubeconfig,
+  readRefusal,
+  readSignIn,
+} from './answers.ts';
+import { signAssertion } from './assertion.ts';
+import { type JoinedCluster, type JoinedClusters, type TunnelAnswer, TunnelError } from './contract.ts';
+import type { FederationKey } from './keys.ts';
 
 export interface LoginApiOptions {
   readonly clusters: JoinedClusters;
   /** The name of the login server's own cluster. */
   readonly primary: string;
-  /** Returns the signed assertion. */
-  readonly assert: (asserted: Asserted) => Promise<string>;
+  /** Returns the key that signs assertions. */
+  readonly key: () => FederationKey;
   readonly log: Log;
   /** How long to wait for the answers of a joined cluster, in milliseconds. Default: 15 s. */
   readonly patienceMs?: number;
@@ -93,7 +93,7 @@ class JoinedApi implements JoinedAccess {
         }
         this.#mustSignIn(caller);
         const answer = await this.#exchange('GET', '/kubeconfig', caller);
-        if (answer.status === 401) return undefined;
+        if (answer.status === 401 && !isAssertionRefused(answer)) return undefined;
         if (answer.status === 202) return 'pending';
         if (answer.status !== 200) throw this.#refusal(answer);
         return this.#read<KubeconfigAnswer>(answer, (cluster) => readKubeconfig(answer, cluster));
@@ -116,7 +116,7 @@ class JoinedApi implements JoinedAccess {
     // If the cluster cannot be reached now, the next request ends the access.
     const asked = this.#exchange('GET', '/login', caller);
     const answer = await (problem === undefined ? asked : asked.catch(() => undefined));
-    if (answer?.status === 401) return undefined;
+    if (answer?.status === 401 && !isAssertionRefused(answer)) return undefined;
     if (problem !== undefined) throw problem;
     if (answer === undefined || (answer.status !== 200 && answer.status !== 202)) throw this.#refusal(answer);
     return { answer: this.#signIn(answer, caller), provisioned: answer.status === 200 };
@@ -142,12 +142,12 @@ class JoinedApi implements JoinedAccess {
 
   /** Sends a request through a tunnel, and through another one if the first gives no answer. */
   async #exchange(method: string, route: string, caller: Caller): Promise<TunnelAnswer> {
-    const { assert, log, patienceMs = usualPatienceMs } = this.#options;
+    const { primary, key, log, patienceMs = usualPatienceMs } = this.#options;
     const { id, signal: gone } = this.#request;
     const late = AbortSignal.timeout(patienceMs);
     const path = apiPath + route;
-    const key = `${this.name} ${caller.login}`;
-    const end = await this.#turns.take(key, AbortSignal.any([gone, late])).catch((error: unknown) => {
+    const line = `${this.name} ${caller.login}`;
+    const end = await this.#turns.take(line, AbortSignal.any([gone, late])).catch((error: unknown) => {
       if (gone.aborted) throw error;
       throw unavailable(`too many of your requests wait for cluster ${quoted(this.name)}`);
     });
@@ -159,7 +159,8 @@ class JoinedApi implements JoinedAccess {
         const isLast = i === tunnels.length - 1;
         const signals = [gone, late, ...(isLast ? [] : [AbortSignal.timeout(Math.ceil(patienceMs / 3))])];
         try {
-          const assertion = await assert({ tunnel, method, path, caller });
+          const about = { issuer: primary, cluster: this.name, tunnel: tunnel.id, method, path, caller };
+          const assertion = await signAssertion(key(), about);
           return await tunnel.request({ method, path, assertion, id }, AbortSignal.any(signals));
         } catch (error) {
           gone.throwIfAborted();

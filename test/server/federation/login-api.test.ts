@@ -8,6 +8,7 @@ import { parse } from 'yaml';
 import { type StandInCaller, startTailscaled } from '../../../src/sandbox/tailscaled.ts';
 import {
   type JoinedCluster,
+  type OwnTunnel,
   type Tunnel,
   type TunnelAnswer,
   TunnelError,
@@ -15,11 +16,12 @@ import {
   tunnelBodyLimit,
   tunnelHeaders,
 } from '../../../src/server/federation/contract.ts';
-import { type Asserted, loginApi } from '../../../src/server/federation/login-api.ts';
+import { JoinedApi } from '../../../src/server/federation/joined-api.ts';
+import { newKey } from '../../../src/server/federation/keys.ts';
+import { loginApi } from '../../../src/server/federation/login-api.ts';
 import { type Answered, type Caller, type Decided, Refusal, type SignIns } from '../../../src/server/http/contract.ts';
-import { createHandler } from '../../../src/server/http/handler.ts';
 import { CallerLimits } from '../../../src/server/http/limits.ts';
-import { close, createTkaServer, listen } from '../../../src/server/http/listen.ts';
+import { close, listen } from '../../../src/server/http/listen.ts';
 import { tailnetIdentity } from '../../../src/server/identity/tailnet.ts';
 import { eventOf, lineOf } from '../../../src/server/telemetry/audit.ts';
 import { createMetrics } from '../../../src/server/telemetry/metrics.ts';
@@ -64,6 +66,8 @@ afterEach(async () => {
   for (const server of servers.splice(0)) await close(server);
 });
 
+const tunnelId = (replica: string): string => Buffer.from(replica.padEnd(16)).toString('base64url');
+
 /** Returns a tunnel that sends each request to a port of loopback. */
 function tunnelTo(port: number, replica = 'tka-0'): Tunnel {
   const exchange = async (
@@ -82,7 +86,7 @@ function tunnelTo(port: number, replica = 'tka-0'): Tunnel {
     return { status: response.statusCode ?? 0, headers: Object.fromEntries(given), body: await text(response) };
   };
   return {
-    id: `tunnel-of-${replica}`,
+    id: tunnelId(replica),
     cluster: 'prod-eu',
     replica,
     statement: { version: '0.2.0', apiEndpoint: endpoint, labels: { env: 'prod' } },
@@ -99,42 +103,54 @@ function tunnelTo(port: number, replica = 'tka-0'): Tunnel {
 /** What a joined server was asked: method, path and the caller in the assertion. */
 interface Asked {
   readonly call: string;
-  readonly caller: Caller;
-  readonly tunnel: string;
+  readonly caller: Caller | undefined;
+  readonly replica: string;
 }
 
-/** Reads the stand-in for an assertion. */
-function asserted(request: IncomingMessage): Asked {
-  const [, text = ''] = (request.headers.authorization ?? '').split(' ');
-  const { tunnel, method, path, caller } = JSON.parse(Buffer.from(text, 'base64url').toString());
-  expect([request.method, request.url]).toEqual([method, path]);
-  return { call: `${method} ${path.replace('/api/v1alpha1', '')}`, caller, tunnel };
-}
+const key = newKey();
 
-/** Starts the server of a joined cluster with the real routes. Returns a tunnel to it, and what it was asked. */
-async function joinedServer(signIns: Partial<SignIns> = {}, replica?: string) {
+/** Starts the server of a joined cluster with the real API. Returns a tunnel to it, and what it was asked. */
+async function joinedServer(signIns: Partial<SignIns> = {}, { replica = 'tka-0', name = 'prod-eu' } = {}) {
   const asked: Asked[] = [];
-  const server = createTkaServer(
-    createHandler({
-      identity: {
-        whoIs(request) {
-          const about = asserted(request);
-          asked.push(about);
-          const { problem, ...caller } = about.caller;
-          return problem === undefined ? caller : { ...caller, problem: new Refusal(403, { message: 'no grant' }) };
-        },
+  const joined = new JoinedApi({
+    signIns: {
+      appliesRoles: true,
+      signIn: async ({ username, role }) => ({ username, role, until, account: 'tka-login-alice' }),
+      get: async ({ username, role, problem }) => {
+        if (problem !== undefined) throw problem;
+        return { answer: { username, role, until }, provisioned: true };
       },
-      signIns: {
-        appliesRoles: true,
-        signIn: async ({ username, role }) => ({ username, role, until, account: 'tka-login-alice' }),
-        get: async ({ username, role }) => ({ answer: { username, role, until }, provisioned: true }),
-        kubeconfig: async () => kubeconfig,
-        signOut: async ({ username }) => ({ answer: { username, role: 'view', until }, complete: true }),
-        ...signIns,
-      },
-      clusterInfo: () => info,
-    }),
-  );
+      kubeconfig: async () => kubeconfig,
+      signOut: async ({ username }) => ({ answer: { username, role: 'view', until }, complete: true }),
+      ...signIns,
+    },
+    clusterInfo: () => info,
+    endAllThrough: async () => 0,
+    roles: [],
+    maxPeriodMs: 28_800_000,
+    onEvicted: () => {},
+    log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
+    onRequest: ({ method, path, caller }) =>
+      void asked.push({ call: `${method} ${path.replace('/api/v1alpha1', '')}`, caller, replica }),
+  });
+  const own: OwnTunnel = {
+    id: tunnelId(replica),
+    cluster: name,
+    primary: 'login-eu',
+    replica: 'tka-login-0',
+    keys: [key.publicKey],
+    clockOffsetMs: 0,
+    since: Date.now(),
+  };
+  const server = createServer(async (request, response) => {
+    const { method = '', url: path = '', headers } = request;
+    const [assertion = '', id = ''] = [
+      headers.authorization?.slice('Bearer '.length),
+      headers['x-request-id'] as string,
+    ];
+    const answer = await joined.answer({ method, path, assertion, id }, own, new AbortController().signal);
+    response.writeHead(answer.status, answer.headers).end(answer.body);
+  });
   servers.push(server);
   return { tunnel: tunnelTo(await listen(server, '127.0.0.1', 0), replica), asked };
 }
@@ -181,8 +197,6 @@ async function loginServer(
   onTestFinished(() => tailscaled.close());
   const note = (_: object, message: string) => void seen.log.push(message);
   const log = { debug: () => {}, info: () => {}, warn: note, error: note };
-  const assert = async ({ tunnel, method, path, caller }: Asserted) =>
-    Buffer.from(JSON.stringify({ tunnel: tunnel.id, method, path, caller })).toString('base64url');
   seen.port = await serve({
     identity: tailnetIdentity({
       capName: 'specht-labs.de/cap/tka',
@@ -193,7 +207,7 @@ async function loginServer(
     joined: loginApi({
       clusters: { get: (name) => clusters.find((each) => each.name === name), all: () => clusters },
       primary: 'login-eu',
-      assert,
+      key: () => key,
       log,
       ...(patienceMs !== undefined && { patienceMs }),
     }),
@@ -245,7 +259,7 @@ describe('a joined cluster', () => {
       'GET /cluster-info',
       'POST /logout',
     ]);
-    for (const { caller, tunnel: id } of asked) {
+    for (const { caller } of asked) {
       const by = {
         username: 'alice',
         login: 'alice@example.com',
@@ -254,7 +268,6 @@ describe('a joined cluster', () => {
         periodMs: 28_800_000,
       };
       expect(caller).toMatchObject(by);
-      expect(id).toBe('tunnel-of-tka-0');
     }
   });
 
@@ -509,12 +522,12 @@ describe('a tunnel without an answer', () => {
   }
 
   test('another replica of the cluster answers', async () => {
-    const { tunnel: gone } = await joinedServer({}, 'tka-1');
+    const { tunnel: gone } = await joinedServer({}, { replica: 'tka-1' });
     await close(servers.pop() as Server);
     const { tunnel, asked } = await joinedServer();
     const { log } = await loginServer(alice, [cluster({ tunnels: [gone, tunnel] })]);
     expect(await observe('POST /login')).toMatchObject({ status: 202 });
-    expect(asked).toMatchObject([{ tunnel: 'tunnel-of-tka-0' }]);
+    expect(asked).toMatchObject([{ replica: 'tka-0' }]);
     expect(log).toEqual(['a joined cluster gave no answer']);
   });
 
@@ -564,7 +577,7 @@ describe('a tunnel without an answer', () => {
 
   test('one cluster that does not answer leaves the same caller the others', async () => {
     const { tunnel: quiet } = await silent('tka-0');
-    const { tunnel } = await joinedServer();
+    const { tunnel } = await joinedServer({}, { name: 'prod-us' });
     const other = { ...cluster({ tunnels: [tunnel] }), name: 'prod-us' };
     await loginServer(alice, [cluster({ tunnels: [quiet] }), other], { patienceMs: 3_000, limits: new CallerLimits() });
     const hung = Array.from({ length: 20 }, () => observe('GET /login'));
@@ -777,6 +790,13 @@ describe('an answer that is not used', () => {
       const message = 'cluster "prod-eu" does not accept this login server';
       expect(await observe(call), call).toMatchObject({ status: 502, json: { message } });
     }
+    // This server is another cluster, so the assertion is for another audience.
+    const { tunnel } = await joinedServer({}, { name: 'prod-us' });
+    await loginServer(alice, [cluster({ tunnels: [tunnel] })]);
+    for (const call of routes.filter((each) => each !== 'GET /memberlist')) {
+      const message = 'cluster "prod-eu" does not accept this login server';
+      expect(await observe(call), call).toMatchObject({ status: 502, json: { message } });
+    }
   });
 
   test('a joined server cannot name a grant to add', async () => {
@@ -795,7 +815,8 @@ describe('an answer that is not used', () => {
 describe('logs and metrics', () => {
   test('name the cluster and the caller; the metrics do not grow with clusters', async () => {
     const { tunnel } = await joinedServer();
-    const other = { ...cluster({ tunnels: [tunnel] }), name: 'prod-us' };
+    const { tunnel: us } = await joinedServer({}, { name: 'prod-us' });
+    const other = { ...cluster({ tunnels: [us] }), name: 'prod-us' };
     const { answered, decided } = await loginServer(alice, [cluster({ tunnels: [tunnel] }), other]);
     await observe('POST /login', { 'x-request-id': 'req-1' });
     await observe('GET /kubeconfig');
@@ -815,7 +836,7 @@ describe('logs and metrics', () => {
     expect(lines).toMatchObject([
       { ...by, event: 'sign-in', joined_cluster: 'prod-eu', request: 'req-1', role: 'view', until },
       { ...by, event: 'token', joined_cluster: 'prod-eu', account: 'tka-login-alice', until },
-      { ...by, event: 'logout', joined_cluster: 'prod-us' },
+      { ...by, event: 'logout', outcome: 'success', joined_cluster: 'prod-us' },
       {
         ...by,
         event: 'refusal',
@@ -842,8 +863,11 @@ describe('logs and metrics', () => {
   });
 
   test('the requests of a login count together, whatever the cluster', async () => {
-    const { tunnel } = await joinedServer();
-    const clusters = ['prod-eu', 'prod-us', 'prod-ap'].map((name) => ({ ...cluster({ tunnels: [tunnel] }), name }));
+    const clusters: JoinedCluster[] = [];
+    for (const name of ['prod-eu', 'prod-us', 'prod-ap']) {
+      const { tunnel } = await joinedServer({}, { name });
+      clusters.push({ ...cluster({ tunnels: [tunnel] }), name });
+    }
     const limits = new CallerLimits({ perSecond: 0.001, burst: 3, patienceMs: 0, holdMs: 0 });
     await loginServer(alice, clusters, { limits });
     const statuses = [];
