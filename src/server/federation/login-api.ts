@@ -21,8 +21,8 @@ export interface LoginApiOptions {
   readonly clusters: JoinedClusters;
   /** The name of the login server's own cluster. */
   readonly primary: string;
-  /** Returns the key that signs assertions. */
-  readonly key: () => FederationKey;
+  /** Returns the signing keys of the login server, at least one. */
+  readonly keys: () => readonly FederationKey[];
   readonly log: Log;
   /** How long to wait for the answers of a joined cluster, in milliseconds. Default: 15 s. */
   readonly patienceMs?: number;
@@ -142,7 +142,7 @@ class JoinedApi implements JoinedAccess {
 
   /** Sends a request through a tunnel, and through another one if the first gives no answer. */
   async #exchange(method: string, route: string, caller: Caller): Promise<TunnelAnswer> {
-    const { primary, key, log, patienceMs = usualPatienceMs } = this.#options;
+    const { primary, keys, log, patienceMs = usualPatienceMs } = this.#options;
     const { id, signal: gone } = this.#request;
     const late = AbortSignal.timeout(patienceMs);
     const path = apiPath + route;
@@ -160,7 +160,10 @@ class JoinedApi implements JoinedAccess {
         const signals = [gone, late, ...(isLast ? [] : [AbortSignal.timeout(Math.ceil(patienceMs / 3))])];
         try {
           const about = { issuer: primary, cluster: this.name, tunnel: tunnel.id, method, path, caller };
-          const assertion = await signAssertion(key(), about);
+          // While a new key spreads, the joined server may know only the one before.
+          const key = keys().find(({ publicKey }) => tunnel.keys.includes(publicKey));
+          if (key === undefined) throw new TunnelError('the joined server knows none of the keys');
+          const assertion = await signAssertion(key, about);
           return await tunnel.request({ method, path, assertion, id }, AbortSignal.any(signals));
         } catch (error) {
           gone.throwIfAborted();

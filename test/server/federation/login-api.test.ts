@@ -90,6 +90,7 @@ function tunnelTo(port: number, replica = 'tka-0'): Tunnel {
     cluster: 'prod-eu',
     replica,
     statement: { version: '0.2.0', apiEndpoint: endpoint, labels: { env: 'prod' } },
+    keys: [key.publicKey],
     since: Date.now(),
     lastSeen: () => Date.now(),
     request: (request, signal) =>
@@ -108,6 +109,8 @@ interface Asked {
 }
 
 const key = newKey();
+// The joined servers know only the second one yet.
+const keys = [newKey(), key];
 
 /** Starts the server of a joined cluster with the real API. Returns a tunnel to it, and what it was asked. */
 async function joinedServer(signIns: Partial<SignIns> = {}, { replica = 'tka-0', name = 'prod-eu' } = {}) {
@@ -207,7 +210,7 @@ async function loginServer(
     joined: loginApi({
       clusters: { get: (name) => clusters.find((each) => each.name === name), all: () => clusters },
       primary: 'login-eu',
-      key: () => key,
+      keys: () => keys,
       log,
       ...(patienceMs !== undefined && { patienceMs }),
     }),
