@@ -32,6 +32,8 @@ export interface GossipOptions {
   readonly clusterInfo: () => Promise<ClusterInfo>;
   /** What the federation adds to this server's part of the mesh. */
   readonly federation?: Pick<MeshOptions, 'joined' | 'federationKey'> | undefined;
+  /** True if this server joins a login server: `federation.loginServer` then is no member to contact. */
+  readonly isJoined: boolean;
 }
 
 const infoMs = 60_000;
@@ -56,7 +58,7 @@ export async function joinMesh(options: GossipOptions): Promise<Mesh> {
       },
     );
   }
-  const login = config.get('federation.loginServer');
+  const login = options.isJoined ? undefined : config.get('federation.loginServer');
   const bootstrapPeers = [...config.get('gossip.bootstrapPeers')];
   if (login !== undefined) bootstrapPeers.push(`${new URL(login).hostname}:${port}`);
   const local = { env, timeout: 5_000, log: (line: string) => log.debug({}, line) };

@@ -10,6 +10,7 @@ import { type AdminSources, adminListener, openAdmin, socketPath } from './admin
 import { statusView } from './admin/views.ts';
 import { loadKubeConfig, provisionerOptions } from './cluster.ts';
 import { type Config, keysHint } from './config/config.ts';
+import { type JoinedServer, startJoinedServer } from './federation/joined-server.ts';
 import { joinMesh } from './gossip.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
@@ -124,6 +125,9 @@ class TkaServer {
   #closeAdmin: (() => Promise<void>) | undefined;
   #tailnet: TailnetStatus | undefined;
   #provisioner: Provisioner | undefined;
+  #joined: JoinedServer | undefined;
+  // This machine has no tailscaled, and the environment names none.
+  #lacksTailscaled = false;
   #mesh: Mesh | undefined;
 
   /** `onRenamed` is called when the node's name is no longer the one that the server started with. */
@@ -140,7 +144,7 @@ class TkaServer {
   }
 
   async start(kubeConfig: KubeConfig): Promise<void> {
-    const { config, log } = this.#options;
+    const { config, env, log } = this.#options;
     const health = createHealth({ unready: () => this.#unready(), metrics: this.#metrics });
     this.#health = await listenForProbes(this.#listening, health);
     this.#closeAdmin = await openAdmin(socketPath(config), adminListener(this.#adminSources(kubeConfig)), log);
@@ -155,6 +159,15 @@ class TkaServer {
       onWatchBroken: (resource) => this.#metrics.watchBroke(resource),
       onAccount: (what) => this.#metrics.account(what),
     });
+    this.#joined = startJoinedServer({
+      config,
+      env,
+      log,
+      kubeConfig,
+      provisioner: this.#provisioner,
+      onRequest: (answered) => this.#onRequest(answered),
+      onDecided: (decided) => this.#options.audit.decided(decided),
+    });
     const status = await this.#tailnetStatus();
     const pair = await this.#certificate(status);
     const listener = this.#listener(this.#provisioner, status);
@@ -165,7 +178,7 @@ class TkaServer {
 
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the server is stopping'));
-    await Promise.all([this.#mesh?.leave(), this.#api.drain(drainMs)]);
+    await Promise.all([this.#mesh?.leave(), this.#api.drain(drainMs), this.#joined?.stop()]);
     await this.#provisioner?.stop();
     await this.#traces?.stop();
     await this.#closeAdmin?.();
@@ -182,6 +195,7 @@ class TkaServer {
           unready: this.#unready(),
           provisioner: this.#provisioner,
           mesh: this.#mesh,
+          joined: this.#joined,
           certificateUntil: this.#certificateUntil,
           tailnet: this.#tailnet,
         }),
@@ -198,6 +212,11 @@ class TkaServer {
   /** Returns why the server is not ready, or undefined if it is. */
   #unready(): string | undefined {
     if (this.#stopping.signal.aborted) return 'the server is stopping';
+    if (this.#lacksTailscaled) {
+      const problem = this.#joined?.problem();
+      if (this.#joined?.active()) return this.#provisioner?.unready() ?? problem;
+      return problem === undefined ? this.#waitsFor : `${this.#waitsFor}; ${problem}`;
+    }
     const isJoining = this.#options.config.get('gossip.enabled') && this.#mesh === undefined;
     const joins = isJoining ? 'the server has not joined the mesh yet' : undefined;
     return this.#waitsFor ?? this.#provisioner?.unready() ?? joins;
@@ -208,7 +227,17 @@ class TkaServer {
     const { config, env } = this.#options;
     const { log, signal, onWait } = this.#listening;
     if (!needsTailnet(config)) return undefined;
-    const status = await waitForTailnet(env, log, signal, onWait);
+    const status = await waitForTailnet({
+      env,
+      log,
+      signal,
+      isOptional: () => this.#joined?.active() === true,
+      onWait: (why, isAbsent) => {
+        onWait(why);
+        this.#lacksTailscaled = isAbsent;
+      },
+    });
+    this.#lacksTailscaled = false;
     requireOtherTags(config, status);
     this.#tailnet = status;
     void this.#watchName(status);
@@ -298,6 +327,19 @@ class TkaServer {
     const scheme = port === 443 ? 'https' : 'http';
     const server = canonicalServer(`${scheme}://${host?.includes(':') ? `[${host}]` : host}:${port}`);
     const { signal } = this.#stopping;
-    this.#mesh = await joinMesh({ config, env, log, signal, server, hosts, status, clusterInfo });
+    const isJoined = this.#joined?.active() === true;
+    const federation = { federationKey: () => this.#joined?.keyHash() };
+    this.#mesh = await joinMesh({
+      config,
+      env,
+      log,
+      signal,
+      server,
+      hosts,
+      status,
+      clusterInfo,
+      isJoined,
+      federation,
+    });
   }
 }

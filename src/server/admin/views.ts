@@ -6,6 +6,7 @@ import { cleanText } from '../../util/text.ts';
 import { shortDuration } from '../../util/time.ts';
 import { versionInfo } from '../../util/version.ts';
 import { type Config, clusterNameOf } from '../config/config.ts';
+import type { JoinedServer, JoinedState } from '../federation/joined-server.ts';
 import type { MemberCounts, MemberOverview, Mesh } from '../mesh/mesh.ts';
 import { podOf } from '../provisioner/lease.ts';
 import type { SignInOverview } from '../provisioner/overview.ts';
@@ -44,6 +45,11 @@ export interface StatusView {
   readonly tailnet?: { readonly node: string; readonly name: string; readonly addresses: readonly string[] };
   /** Absent without gossip. */
   readonly mesh?: MemberCounts;
+  /** The login server that the cluster has joined, or is to join. Absent without a join Secret. */
+  readonly loginServer?: Partial<JoinedState> & {
+    /** Why nobody can sign in through it now. */
+    readonly problem?: string;
+  };
 }
 
 /** Answer to `members`. */
@@ -67,6 +73,7 @@ export interface StatusSources {
   readonly unready: string | undefined;
   readonly provisioner: Provisioner | undefined;
   readonly mesh: Mesh | undefined;
+  readonly joined: JoinedServer | undefined;
   /** When the certificate in use expires, as Unix time in milliseconds. */
   readonly certificateUntil: number | undefined;
   readonly tailnet: TailnetStatus | undefined;
@@ -76,10 +83,11 @@ const whole = (ms: number): number => Math.floor(ms / 1000);
 
 /** Returns the status of this process's server. */
 export function statusView(sources: StatusSources): StatusView {
-  const { config, apiServer, unready, provisioner, mesh, certificateUntil, tailnet } = sources;
+  const { config, apiServer, unready, provisioner, mesh, joined, certificateUntil, tailnet } = sources;
   const { version, commit } = versionInfo();
   const uptimeMs = process.uptime() * 1000;
   const lease = provisioner?.leaseHolder();
+  const problem = joined?.problem();
   return {
     version,
     commit,
@@ -105,6 +113,7 @@ export function statusView(sources: StatusSources): StatusView {
       tailnet: { node: tailnet.self.dnsName, name: tailnet.name, addresses: tailnet.self.addresses },
     }),
     ...(mesh && { mesh: mesh.counts() }),
+    ...(joined?.active() && { loginServer: { ...joined.state(), ...(problem !== undefined && { problem }) } }),
   };
 }
 
@@ -123,9 +132,17 @@ const countsText = (counts: MemberCounts): string =>
     .map(([state, count]) => `${count} ${state}`)
     .join(', ');
 
+type LoginServerView = NonNullable<StatusView['loginServer']>;
+
+function loginServerText({ cluster, endpoint, primary, tunnels = 0, problem }: LoginServerView): string {
+  const place = endpoint === undefined ? [] : [`${primary} at ${endpoint}, as ${cluster}`];
+  const state = problem ?? (tunnels === 1 ? '1 tunnel' : `${tunnels} tunnels`);
+  return [...place, state].join(', ');
+}
+
 /** Returns a status as lines of `name: value`. */
 export function statusText(view: StatusView): string {
-  const { tailnet, mesh, certificate } = view;
+  const { tailnet, mesh, certificate, loginServer } = view;
   const rows: readonly (readonly [string, string])[] = [
     ['Server', `${view.server}, cluster ${view.cluster}`],
     ['Version', `${view.version} (commit ${view.commit})`],
@@ -146,6 +163,7 @@ export function statusText(view: StatusView): string {
         : [`${tailnet.node} in ${tailnet.name || 'an unnamed tailnet'}`, ...tailnet.addresses].join(', '),
     ],
     ['Mesh', mesh === undefined ? 'none' : countsText(mesh)],
+    ...(loginServer === undefined ? [] : [['Login server', loginServerText(loginServer)] as const]),
   ];
   const width = Math.max(...rows.map(([name]) => name.length)) + 1;
   return rows.map(([name, value]) => `${`${name}:`.padEnd(width)}  ${cleanText(value, 2_000)}\n`).join('');

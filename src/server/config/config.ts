@@ -175,7 +175,6 @@ function withoutEffect(config: Config): string[] {
       'the certificate authority comes from the ConfigMap; set clusterInfo.apiEndpoint too',
     ],
     ['clusterInfo.insecureSkipTLSVerify', !hasEndpoint, 'it comes from the ConfigMap; set clusterInfo.apiEndpoint too'],
-    ['federation.loginServer', !config.get('gossip.enabled'), 'set gossip.enabled: true too'],
     ...[...required, 'federation.capName' as const].map(
       (key) => [key, config.get('federation.listen') === undefined, 'set federation.listen too'] as const,
     ),

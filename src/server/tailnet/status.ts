@@ -13,19 +13,25 @@ export function askStatus(env: NodeJS.ProcessEnv, log: Log): Promise<TailnetStat
   return tailnetStatus({ env, timeout, log: (line) => log.debug({}, line) });
 }
 
+export interface WaitOptions {
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** Returns whether the server works without tailscaled too, if there is none and TS_SOCKET is not set. */
+  readonly isOptional: () => boolean;
+  /** Called with the reason while it waits. `isAbsent`: there is no tailscaled, and TS_SOCKET is not set. */
+  readonly onWait: (why: string, isAbsent: boolean) => void;
+}
+
 /**
  * Resolves with the status as soon as tailscaled is up and has an address. A sidecar starts at the same time as the
- * server. Calls `onWait` with the reason while it waits. Rejects only if the signal is aborted.
+ * server. Rejects only if the signal is aborted.
  */
-export async function waitForTailnet(
-  env: NodeJS.ProcessEnv,
-  log: Log,
-  signal: AbortSignal,
-  onWait: (why: string) => void,
-): Promise<TailnetStatus> {
+export async function waitForTailnet({ env, log, signal, isOptional, onWait }: WaitOptions): Promise<TailnetStatus> {
   for (let told = ''; ; ) {
     signal.throwIfAborted();
     let why: string;
+    let isAbsent = false;
     let hints: readonly string[] = [];
     try {
       const status = await askStatus(env, log);
@@ -35,13 +41,19 @@ export async function waitForTailnet(
       if (!(error instanceof TailscaleError)) throw error;
       why = error.message;
       hints = error.hints;
+      isAbsent = error.problem === 'absent' && !env.TS_SOCKET;
     }
-    if (why !== told) log.warn({ hints }, `waiting for tailscaled: ${why}`);
-    told = why;
-    onWait(`tailscaled is not up yet: ${why}`);
+    const isTunnelOnly = isAbsent && isOptional();
+    if (isTunnelOnly && told !== tunnelOnly)
+      log.info({}, 'no tailscaled: people sign in through the login server only');
+    else if (!isTunnelOnly && told !== why) log.warn({ hints }, `waiting for tailscaled: ${why}`);
+    told = isTunnelOnly ? tunnelOnly : why;
+    onWait(`tailscaled is not up yet: ${why}`, isAbsent);
     await delay(again, undefined, { signal });
   }
 }
+
+const tunnelOnly = 'tunnel only';
 
 const renameMs = 5_000;
 

@@ -55,7 +55,7 @@ operator:
 federation:
   loginServer: https://tka.your-tailnet.ts.net
 `,
-    ['x:16: federation.loginServer has no effect: set gossip.enabled: true too'],
+    [],
   ],
   [
     'the first of several clusters',

@@ -1,0 +1,396 @@
+// The joined cluster's part of a TKA server: joins the login server that the join Secret names, and keeps tunnels to
+// it. Does nothing as long as there is no join Secret and the cluster has not joined before.
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import { hostname } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { KubeConfig } from '@kubernetes/client-node';
+import { cleanText } from '../../util/text.ts';
+import { canonicalApiServer } from '../../util/url.ts';
+import { versionInfo } from '../../util/version.ts';
+import type { Config } from '../config/config.ts';
+import type { Answered, Decided } from '../http/contract.ts';
+import { isStatus } from '../kubernetes/errors.ts';
+import { connectKube, type Kube } from '../kubernetes/kube.ts';
+import type { Log } from '../log/log.ts';
+import type { Provisioner } from '../provisioner/provisioner.ts';
+import type { ClusterStatement, JoinAnswer } from './contract.ts';
+import { join, keepTunnels } from './dialer.ts';
+import { type JoinRecord, JoinRecords, type JoinStatus, type Membership } from './join-records.ts';
+import { type FoundSecret, type JoinSecret, readJoinSecret } from './join-secret.ts';
+import { JoinedApi } from './joined-api.ts';
+import { isSameLoginServer, Joining } from './joining.ts';
+import { type FederationKey, keyHash } from './keys.ts';
+import { federationNamespace } from './objects.ts';
+import type { OwnTunnels, TunnelTimes } from './options.ts';
+
+export interface JoinedServerOptions {
+  readonly config: Config;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  readonly kubeConfig: KubeConfig;
+  readonly provisioner: Pick<Provisioner, 'leading' | 'clusterInfo' | 'signIns' | 'overview' | 'endAllThrough'>;
+  /** As in JoinedApiOptions. */
+  readonly onRequest: (answered: Answered) => void;
+  readonly onDecided: (decided: Decided) => void;
+  readonly times?: JoinedTimes;
+}
+
+/** Times in milliseconds. The defaults are for operation; tests use shorter ones. */
+export interface JoinedTimes {
+  /** Between two looks at the join Secret and at tka-cluster-info. Default: 3 s. */
+  readonly roundMs?: number;
+  /** Between two searches for sign-ins through other login servers. Default: 15 s. */
+  readonly strayMs?: number;
+  /** As in JoiningOptions. */
+  readonly pauseMs?: readonly [shortest: number, longest: number];
+  readonly tunnels?: TunnelTimes;
+}
+
+export interface JoinedServer {
+  /** Returns whether this server has joined a login server, or is to join one. */
+  active(): boolean;
+  /**
+   * Returns why nobody can sign in through a login server now, or undefined if people can, and if there is not even a
+   * folder for a join Secret.
+   */
+  problem(): string | undefined;
+  /** Returns the login server and the tunnels to it, or undefined if the cluster has not joined. */
+  state(): JoinedState | undefined;
+  /** Returns the hash of this cluster's key (keys.ts), or undefined if the cluster has not joined. */
+  keyHash(): string | undefined;
+  /** Answers the open requests and closes the tunnels. */
+  stop(): Promise<void>;
+}
+
+export interface JoinedState {
+  /** The name of this cluster at the login server. */
+  readonly cluster: string;
+  readonly endpoint: string;
+  /** The name of the login server's own cluster. */
+  readonly primary: string;
+  /** The number of open tunnels. */
+  readonly tunnels: number;
+}
+
+const joinHint = 'to join a login server, create the Secret tka-join: see docs/federation.md';
+
+/** Starts to look for a join Secret. Never throws: problems are logged, and tried again. */
+export function startJoinedServer(options: JoinedServerOptions): JoinedServer {
+  const server = new Joiner(options);
+  void server.run();
+  return server;
+}
+
+class Joiner implements JoinedServer {
+  readonly #options: JoinedServerOptions;
+  readonly #folder: string;
+  readonly #kube: Kube;
+  readonly #records: JoinRecords;
+  readonly #joining: Joining;
+  readonly #api: JoinedApi;
+  readonly #stopping = new AbortController();
+  // Several servers can run on one machine, so the host's name is not enough.
+  readonly #replica = `${hostname().replaceAll(/[^A-Za-z0-9-]+/g, '-')}-${randomBytes(3).toString('hex')}`.replace(
+    /^-+/,
+    '',
+  );
+  #running: Promise<void> = Promise.resolve();
+  #wake = new AbortController();
+  #found: FoundSecret;
+  #isActive: boolean;
+  /** Whether tka-cluster-info was looked for without a join Secret. */
+  #looked = false;
+  #hasWarned = false;
+  /** When sign-ins through other login servers were last looked for (performance.now()). */
+  #straysAt = Number.NEGATIVE_INFINITY;
+  #statement: ClusterStatement | undefined;
+  #open: { readonly membership: Membership; readonly keyHash: string; readonly tunnels: OwnTunnels } | undefined;
+  #evicted: Evicted | undefined;
+  #newKeys: readonly string[] | undefined;
+  /** Why the last round failed. */
+  #failure: string | undefined;
+  #told: JoinStatus | undefined;
+
+  constructor(options: JoinedServerOptions) {
+    this.#options = options;
+    const { config, log, provisioner, onRequest, onDecided, times } = options;
+    this.#kube = connectKube(options.kubeConfig);
+    this.#records = new JoinRecords(this.#kube);
+    this.#joining = new Joining({
+      records: this.#records,
+      log,
+      loginServer: config.get('federation.loginServer'),
+      join: (secret, key, signal) => this.#join(secret, key, signal),
+      leave: (old) => this.#leave(old),
+      ...(times?.pauseMs && { pauseMs: times.pauseMs }),
+    });
+    this.#api = new JoinedApi({
+      signIns: provisioner.signIns,
+      clusterInfo: provisioner.clusterInfo,
+      endAllThrough: provisioner.endAllThrough,
+      roles: config.get('federation.roles'),
+      maxPeriodMs: config.get('federation.maxPeriod'),
+      retryAfterSeconds: config.get('api.retryAfterSeconds'),
+      onEvicted: ({ primary }) => {
+        const { membership } = this.#open ?? {};
+        if (primary === membership?.primary) this.#isEvicted(membership, 'its TkaCluster was deleted');
+      },
+      log,
+      onRequest,
+      onDecided,
+    });
+    this.#folder = config.get('federation.joinFolder');
+    this.#found = readJoinSecret(this.#folder);
+    this.#isActive = this.#found.kind !== 'none';
+  }
+
+  active(): boolean {
+    return this.#isActive;
+  }
+
+  state(): JoinedState | undefined {
+    if (this.#open === undefined) return undefined;
+    const { membership, tunnels } = this.#open;
+    const { cluster, endpoint, primary } = membership;
+    return { cluster, endpoint, primary, tunnels: tunnels.connected().length };
+  }
+
+  keyHash(): string | undefined {
+    return this.#open?.keyHash;
+  }
+
+  problem(): string | undefined {
+    if (!this.#isActive) return fs.existsSync(this.#folder) ? `there is no join Secret in ${this.#folder}` : undefined;
+    if (this.#open !== undefined) {
+      const { membership, tunnels } = this.#open;
+      if (tunnels.connected().length > 0) return undefined;
+      return `no tunnel to the login server ${membership.endpoint}: ${tunnels.problem() ?? 'it is being dialed'}`;
+    }
+    if (this.#failure !== undefined) return `this cluster cannot join: ${this.#failure}`;
+    if (this.#told?.msg) return `this cluster has not joined: ${this.#told.msg}`;
+    return 'this cluster has not joined a login server yet';
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('the server is stopping'));
+    this.#kube.close();
+    await this.#running;
+    await this.#open?.tunnels.close();
+  }
+
+  run(): Promise<void> {
+    this.#running = this.#run();
+    return this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    const { log } = this.#options;
+    while (!signal.aborted) {
+      this.#wake = new AbortController();
+      try {
+        await this.#round();
+        this.#failure = undefined;
+      } catch (error) {
+        if (signal.aborted) return;
+        // 409: another replica was faster.
+        if (!isStatus(error, 409)) {
+          this.#failure = cleanText(error instanceof Error ? error.message : String(error), 300);
+          const hints = isStatus(error, 403, 404)
+            ? [`apply the manifests for joined clusters: the namespace ${federationNamespace} and its Role`]
+            : [];
+          log.warn({ err: error, hints }, 'cannot follow the state of the federation');
+        }
+      }
+      const { roundMs = 3_000 } = this.#options.times ?? {};
+      const pause = this.#joining.pauseMs();
+      const ms = pause > 0 ? Math.min(pause, roundMs) : roundMs;
+      await delay(ms, undefined, { signal: AbortSignal.any([signal, this.#wake.signal]) }).catch(() => undefined);
+    }
+  }
+
+  async #round(): Promise<void> {
+    const { provisioner } = this.#options;
+    this.#found = readJoinSecret(this.#folder);
+    if (this.#found.kind !== 'none') this.#isActive = true;
+    if (!this.#isActive && !(await this.#joinedBefore())) return;
+    // Before the record is read: a sign-in through a new login server must not look like one through an old one.
+    const used = this.#loginServersInUse();
+    let record = await this.#withNewKeys(await this.#records.read());
+    if (this.#evicted !== undefined) record = await this.#leaveForGood(this.#evicted, record);
+    await this.#useTunnels(record);
+    if (provisioner.leading()) {
+      record = await this.#joining.step(this.#found, record, this.#stopping.signal);
+      await this.#useTunnels(record);
+      if (record.problem === undefined) await this.#endStrays(used, record);
+    }
+    if (record.problem !== undefined) throw new Error(record.problem);
+    this.#told = record.membership === undefined ? await this.#records.status() : undefined;
+  }
+
+  /**
+   * Returns whether this cluster has joined, though the join Secret is gone now. Asks the API server only if the folder
+   * for the Secret exists, and only until there is an answer.
+   */
+  async #joinedBefore(): Promise<boolean> {
+    if (!this.#looked && fs.existsSync(this.#folder)) {
+      try {
+        const { membership } = await this.#records.read();
+        this.#isActive = membership !== undefined;
+      } catch (error) {
+        // Without a federation there are neither the namespace nor the rights.
+        if (!isStatus(error, 403, 404)) throw error;
+      }
+      this.#looked = true;
+    }
+    if (!this.#isActive) this.#warnWithoutSecret();
+    return this.#isActive;
+  }
+
+  /** Warns about a login server without a join Secret. */
+  #warnWithoutSecret(): void {
+    const { config, log } = this.#options;
+    const loginServer = config.get('federation.loginServer');
+    if (loginServer === undefined || this.#hasWarned) return;
+    this.#hasWarned = true;
+    const effect = config.get('gossip.enabled') ? 'is only a member of the mesh to contact first' : 'has no effect';
+    log.warn({ hints: [joinHint] }, `federation.loginServer ${effect}: there is no join Secret in ${this.#folder}`);
+  }
+
+  async #join(secret: JoinSecret, key: FederationKey, signal: AbortSignal): Promise<JoinAnswer> {
+    const { cluster, endpoint, token, keyHash } = secret;
+    const statement = await this.#currentStatement();
+    return await join({ ...this.#dialing(), cluster, endpoint, token, keyHash, key, statement, signal });
+  }
+
+  #dialing() {
+    const { config, env, log, times } = this.#options;
+    const caFile = config.get('federation.caFile');
+    return { caFile, env, log, replica: this.#replica, ...(times?.tunnels && { times: times.tunnels }) };
+  }
+
+  /** Returns what this cluster says about itself. Throws an Error if that is not known. */
+  async #currentStatement(): Promise<ClusterStatement> {
+    const { server_url: url, labels } = await this.#options.provisioner.clusterInfo();
+    this.#statement = { version: versionInfo().version, apiEndpoint: canonicalApiServer(url), labels };
+    return this.#statement;
+  }
+
+  /** Opens and closes tunnels, as the record says. If the record cannot be used, leaves them as they are. */
+  async #useTunnels({ membership, key, problem }: JoinRecord): Promise<void> {
+    if (problem !== undefined) return;
+    if (this.#open !== undefined) {
+      if (membership !== undefined && isSamePlace(this.#open.membership, membership)) {
+        // For the next dial.
+        await this.#currentStatement().catch(() => undefined);
+        return;
+      }
+      await this.#closeTunnels();
+    }
+    if (membership === undefined || key === undefined) return;
+    const statement = await this.#currentStatement();
+    const { cluster, endpoint, primary, keys } = membership;
+    const tunnels = keepTunnels({
+      ...this.#dialing(),
+      cluster,
+      endpoint,
+      primary,
+      keys,
+      key,
+      statement: () => this.#statement ?? statement,
+      answer: (request, tunnel, signal) => this.#api.answer(request, tunnel, signal),
+      onKeys: (learned) => {
+        if (this.#open?.membership !== membership) return;
+        this.#newKeys = learned;
+        this.#wake.abort();
+      },
+      onEvicted: (message) => this.#isEvicted(membership, message),
+    });
+    this.#open = { membership, keyHash: keyHash(key.publicKey), tunnels };
+  }
+
+  async #closeTunnels(): Promise<void> {
+    const open = this.#open;
+    this.#open = undefined;
+    this.#newKeys = undefined;
+    await open?.tunnels.close();
+  }
+
+  /** Writes the keys that the login server has vouched for, so that the next process knows them too. */
+  async #withNewKeys(record: JoinRecord): Promise<JoinRecord> {
+    const { key, membership } = record;
+    const learned = this.#newKeys;
+    if (learned === undefined || key === undefined || membership === undefined) return record;
+    this.#newKeys = undefined;
+    const [first] = membership.keys;
+    // Otherwise a replica of the login server has not seen yet that the key was changed.
+    const isNewer = learned[0] === first || learned.some((one) => !membership.keys.includes(one));
+    if (!isNewer || learned.join() === membership.keys.join()) return record;
+    try {
+      const written = await this.#records.write(record, key, { ...membership, keys: learned });
+      this.#options.log.info({ keys: learned.map(keyHash) }, 'the login server has new keys');
+      return written;
+    } catch (error) {
+      this.#newKeys ??= learned;
+      throw error;
+    }
+  }
+
+  #isEvicted(membership: Membership, message: string): void {
+    if (this.#open?.membership !== membership) return;
+    this.#evicted ??= { membership, message };
+    this.#wake.abort();
+  }
+
+  /** Ends what came through a login server that has evicted this cluster. Repeated until everything is done. */
+  async #leaveForGood({ membership, message }: Evicted, record: JoinRecord): Promise<JoinRecord> {
+    const { log } = this.#options;
+    const { endpoint, primary, hash } = membership;
+    await this.#leave(membership);
+    // If it has joined again since the tunnels were opened, this may be old news: then the next dial decides.
+    const isCurrent =
+      record.key !== undefined && record.membership?.hash === hash && isSamePlace(record.membership, membership);
+    let left = record;
+    if (isCurrent && record.key !== undefined) {
+      const msg = `the login server ${endpoint} has evicted this cluster: ${cleanText(message, 300)}`;
+      // First the status: without it, the same join Secret would be used again.
+      if (await this.#records.tell({ status: 'Rejected', reason: 'Evicted', msg, hash })) log.warn({ primary }, msg);
+      left = await this.#records.write(record, record.key, undefined);
+    }
+    this.#evicted = undefined;
+    return left;
+  }
+
+  /** Closes the tunnels, and ends every sign-in that came through them. */
+  async #leave({ primary }: Membership): Promise<void> {
+    await this.#closeTunnels();
+    await this.#api.endAllThrough(primary);
+  }
+
+  /** Returns the login servers that sign-ins came through, on the leader and from time to time. */
+  #loginServersInUse(): ReadonlySet<string> {
+    const { provisioner, times } = this.#options;
+    const { strayMs = 15_000 } = times ?? {};
+    if (!provisioner.leading() || performance.now() - this.#straysAt < strayMs) return new Set();
+    this.#straysAt = performance.now();
+    const all = provisioner.overview().map(({ loginServer }) => loginServer);
+    return new Set(all.filter((name) => name !== undefined));
+  }
+
+  /**
+   * Ends sign-ins through login servers that this cluster is not joined to (any more). Usually there are none: this
+   * replaces what a process could not finish.
+   */
+  async #endStrays(used: ReadonlySet<string>, { membership }: JoinRecord): Promise<void> {
+    for (const primary of used) {
+      if (primary === membership?.primary) continue;
+      await this.#options.provisioner.endAllThrough(primary);
+    }
+  }
+}
+
+type Evicted = { readonly membership: Membership; readonly message: string };
+
+const isSamePlace = (a: Membership, b: Membership): boolean =>
+  a.cluster === b.cluster && a.endpoint === b.endpoint && isSameLoginServer(a, b);

@@ -1,0 +1,165 @@
+// Joins a login server, one step at a time. Only the holder of the leader lease does this. All facts are in Kubernetes
+// (join-records.ts), so another replica can continue at every step. The cluster's key is written before it is used: a
+// join that is repeated with the same key is the same join for the login server.
+import { cleanText } from '../../util/text.ts';
+import type { Log } from '../log/log.ts';
+import type { JoinAnswer } from './contract.ts';
+import type { JoinRecord, JoinRecords, JoinStatus, Membership } from './join-records.ts';
+import type { FoundSecret, JoinSecret } from './join-secret.ts';
+import { type FederationKey, newKey } from './keys.ts';
+
+export interface JoiningOptions {
+  readonly records: JoinRecords;
+  readonly log: Log;
+  /** `federation.loginServer`. */
+  readonly loginServer: string | undefined;
+  /** Sends one request to join. Rejects if the login server cannot be reached, or does not prove that it is the right one. */
+  readonly join: (secret: JoinSecret, key: FederationKey, signal: AbortSignal) => Promise<JoinAnswer>;
+  /** Called before the cluster leaves a login server for another one. */
+  readonly leave: (old: Membership) => Promise<void>;
+  /** The shortest and the longest pause between two requests to join, in milliseconds. Default: 1 s and 60 s. */
+  readonly pauseMs?: readonly [shortest: number, longest: number];
+}
+
+export class Joining {
+  readonly #options: JoiningOptions;
+  /** The join Secret that was tried last, the number of failures, and when to try again (performance.now()). */
+  #tried = { hash: '', failures: 0, at: 0 };
+
+  constructor(options: JoiningOptions) {
+    this.#options = options;
+  }
+
+  /** Returns the milliseconds until the next request to join is due. */
+  pauseMs(): number {
+    return Math.max(0, this.#tried.at - performance.now());
+  }
+
+  /**
+   * Takes the step that the join Secret asks for, and writes how it went. Returns what tka-cluster-info says afterwards.
+   * Throws a KubeError if the API server refuses; the next step then continues.
+   */
+  async step(found: FoundSecret, record: JoinRecord, signal: AbortSignal): Promise<JoinRecord> {
+    const { membership } = record;
+    if (found.kind === 'none') {
+      if (membership === undefined) await this.#giveUp();
+      return record;
+    }
+    if (found.kind === 'unreadable') {
+      if (membership === undefined) await this.#wait(found.problem, '');
+      return record;
+    }
+    const { hash } = found;
+    const problem = this.#problemOf(found);
+    if (problem !== undefined) {
+      await this.#tell({ status: 'Rejected', ...problem, hash }, membership);
+      return record;
+    }
+    if (record.problem !== undefined) {
+      await this.#wait(record.problem, hash);
+      return record;
+    }
+    if (membership?.hash === hash) {
+      await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
+      return record;
+    }
+    if (found.kind !== 'secret' || (await this.#isFinal(hash))) return record;
+    if (this.#tried.hash !== hash) this.#tried = { hash, failures: 0, at: 0 };
+    return this.pauseMs() > 0 ? record : await this.#join(found, record, signal);
+  }
+
+  /** Returns why the join Secret cannot be used with this configuration. */
+  #problemOf(found: Extract<FoundSecret, { hash: string }>): Pick<JoinStatus, 'reason' | 'msg'> | undefined {
+    if (found.kind === 'invalid') return { reason: 'InvalidSecret', msg: found.problem };
+    const { loginServer } = this.#options;
+    if (loginServer === undefined || new URL(loginServer).origin === new URL(found.endpoint).origin) return undefined;
+    const msg = `federation.loginServer is ${loginServer}, but the endpoint of the join Secret is ${found.endpoint}`;
+    return { reason: 'OtherLoginServer', msg };
+  }
+
+  /** Returns whether the login server has refused this very join Secret, or evicted the cluster that used it. */
+  async #isFinal(hash: string): Promise<boolean> {
+    const told = await this.#options.records.status();
+    return told?.status === 'Rejected' && told.hash === hash && /^(?:Refused|Evicted)$/.test(told.reason);
+  }
+
+  async #join(secret: JoinSecret, record: JoinRecord, signal: AbortSignal): Promise<JoinRecord> {
+    const { records, join, leave, log } = this.#options;
+    const { hash, endpoint, cluster } = secret;
+    const known = record.key === undefined ? await records.write(record, newKey(), undefined) : record;
+    if (known.key === undefined) throw new Error(`the API server did not keep the key: ${known.problem}`);
+    if (this.#tried.failures === 0) {
+      await records.tell({ status: 'Joining', reason: '', msg: '', hash });
+      log.info({ endpoint, cluster }, 'joining the login server');
+    }
+    const answer = await join(secret, known.key, signal).catch((error: unknown) => {
+      signal.throwIfAborted();
+      log.debug({ err: error }, 'could not join');
+      return {
+        ok: false,
+        code: 'unavailable',
+        message: error instanceof Error ? error.message : String(error),
+      } as const;
+    });
+    if (!answer.ok) {
+      await this.#refused(answer, secret, known);
+      return known;
+    }
+    const { primary, keys } = answer;
+    const { membership: old } = known;
+    const membership = { cluster, endpoint, primary, keys, hash };
+    if (old !== undefined && !isSameLoginServer(old, membership)) await leave(old);
+    const joined = await records.write(known, known.key, membership);
+    await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
+    return joined;
+  }
+
+  async #refused(
+    { code, message }: Extract<JoinAnswer, { ok: false }>,
+    { hash, endpoint }: JoinSecret,
+    { membership }: JoinRecord,
+  ): Promise<void> {
+    const why = cleanText(message, 300);
+    if (code === 'rejected' || code === 'evicted') {
+      const msg = `cannot join ${endpoint}: ${why}`;
+      await this.#tell({ status: 'Rejected', reason: 'Refused', msg, hash }, membership);
+      return;
+    }
+    const [shortest, longest] = this.#options.pauseMs ?? [1_000, 60_000];
+    const { failures } = this.#tried;
+    const pause = Math.min(shortest * 2 ** failures, longest) * (0.8 + Math.random() * 0.4);
+    this.#tried = { hash, failures: failures + 1, at: performance.now() + pause };
+    const msg = `cannot join ${endpoint} yet: ${why}`;
+    await this.#tell({ status: 'Joining', reason: 'Unavailable', msg, hash }, membership);
+  }
+
+  /** The join Secret was deleted. Says so, unless the status is the end of the matter already. */
+  async #giveUp(): Promise<void> {
+    const { records } = this.#options;
+    if ((await records.status())?.status === 'Rejected') return;
+    await this.#tell(
+      { status: 'Rejected', reason: 'NoSecret', msg: 'the join Secret was deleted', hash: '' },
+      undefined,
+    );
+  }
+
+  async #wait(msg: string, hash: string): Promise<void> {
+    await this.#tell({ status: 'Joining', reason: 'Waiting', msg, hash }, undefined);
+  }
+
+  /** Writes the status, and logs it if it is news. */
+  async #tell(status: JoinStatus, membership: Membership | undefined): Promise<void> {
+    const { records, log } = this.#options;
+    const isJoined = status.status === 'Joined';
+    const still = isJoined || membership === undefined ? '' : `; still joined to ${membership.endpoint}`;
+    const msg = `${status.msg}${still}`;
+    if (!(await records.tell({ ...status, msg }))) return;
+    const { endpoint, primary, cluster } = membership ?? {};
+    if (isJoined) log.info({ endpoint, primary, cluster }, 'joined the login server');
+    else log.warn({ status: status.status, reason: status.reason }, `not joined: ${msg}`);
+  }
+}
+
+/** Returns whether both mean the same login server, which may have changed its address or one of its keys. */
+export const isSameLoginServer = (a: Membership, b: Membership): boolean =>
+  a.primary === b.primary && a.keys.some((key) => b.keys.includes(key));

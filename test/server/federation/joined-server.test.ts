@@ -1,0 +1,423 @@
+// The joined cluster's part of a server, with real tunnels to a login server on loopback. The provisioner and the API
+// server are stand-ins: test/cluster/joined.test.ts has the real ones.
+import * as fs from 'node:fs';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { examineConfig } from '../../../src/server/config/config.ts';
+import { signAssertion } from '../../../src/server/federation/assertion.ts';
+import { type DialAnswer, evictedPath, type JoinAnswer, type Tunnel } from '../../../src/server/federation/contract.ts';
+import {
+  type JoinedServer,
+  type JoinedServerOptions,
+  startJoinedServer,
+} from '../../../src/server/federation/joined-server.ts';
+import { keyHash, newKey } from '../../../src/server/federation/keys.ts';
+import { Refusal } from '../../../src/server/http/contract.ts';
+import { testFolder } from '../../fixtures/temporary.ts';
+import { authority, fields, type Login, log, logged, login, loginKey, OpenAdmission } from './fixture.ts';
+import { mountSecret, tokenFor } from './join-secrets.ts';
+import { SecretsApi } from './secrets-api.ts';
+
+const rejected: JoinAnswer = { ok: false, code: 'rejected', message: 'the join token was revoked' };
+
+/** Returns the files of a join Secret for a login server. `nonce` makes it another one for the same. */
+const secretFor = ({ endpoint }: Login, key = loginKey, nonce = '') => ({
+  endpoint,
+  token: tokenFor({ cluster: 'site-7', hash: keyHash(key.publicKey) }).concat(nonce && '\n'),
+});
+
+/** A cluster to join: its API server, the folder of its join Secret, and its sign-ins. */
+class Cluster {
+  readonly api = new SecretsApi();
+  /** As kubelet mounts it. */
+  readonly folder = testFolder();
+  /** The login servers of its sign-ins. */
+  readonly through: string[] = [];
+  /** The login servers whose sign-ins were ended. */
+  readonly ended: string[] = [];
+  readonly info = { server_url: 'https://api.site-7.example:6443', labels: { region: 'eu' } };
+  infoProblem: string | undefined;
+
+  static async make(): Promise<Cluster> {
+    const cluster = new Cluster();
+    await cluster.api.start();
+    onTestFinished(() => cluster.api[Symbol.asyncDispose]());
+    return cluster;
+  }
+
+  status = () => this.api.values('tka-join-status');
+  record = () => this.api.values('tka-cluster-info');
+
+  /** Starts a replica, which stops after the test. `leads` can be changed. */
+  async replica({ leads = true, settings = {} }: { leads?: boolean; settings?: object } = {}) {
+    const federation = { joinFolder: this.folder, caFile: authority.file, ...settings };
+    const { config } = await examineConfig('config.yaml', JSON.stringify({ federation }), {});
+    const lease = { leads };
+    const provisioner: JoinedServerOptions['provisioner'] = {
+      leading: () => lease.leads,
+      clusterInfo: async () => {
+        if (this.infoProblem !== undefined) throw new Refusal(500, { message: this.infoProblem });
+        return { ...this.info, insecure_skip_tls_verify: false, ca_data: '' };
+      },
+      overview: () => this.through.map((loginServer) => ({ loginServer }) as never),
+      endAllThrough: async (loginServer) => {
+        this.ended.push(loginServer);
+        return this.through.splice(0).length;
+      },
+      signIns: {} as never,
+    };
+    const server = startJoinedServer({
+      config,
+      env: {},
+      log,
+      kubeConfig: this.api.kubeConfig(),
+      provisioner,
+      onRequest: () => {},
+      onDecided: () => {},
+      times: { roundMs: 20, strayMs: 20, pauseMs: [10, 50], tunnels: { redialMs: [10, 100] } },
+    });
+    onTestFinished(() => server.stop());
+    return Object.assign(server, { lease });
+  }
+}
+
+/** Returns the public key of the cluster that came to this login server. */
+const keyOf = ({ asked }: OpenAdmission): string => asked[0]?.publicKey ?? '';
+
+const becomes = async (read: () => unknown, what: object) =>
+  await vi.waitFor(() => expect(read()).toMatchObject(what), { timeout: 20_000, interval: 10 });
+
+const connected = (server: JoinedServer, tunnels = 1) => becomes(() => server.state(), { tunnels });
+
+test('without a folder for the join Secret, asks nobody anything; joins when both appear', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  fs.rmdirSync(cluster.folder);
+  let early = 0;
+  cluster.api.fault = () => void early++;
+  const server = await cluster.replica();
+  expect(server.active()).toBe(false);
+  expect(server.problem()).toBeUndefined();
+  expect(server.state()).toBeUndefined();
+  fs.mkdirSync(cluster.folder);
+  expect(early).toBe(0);
+  mountSecret(cluster.folder, secretFor(it));
+  await connected(server);
+});
+
+test('with an empty folder asks once whether the cluster has joined before, and says what is missing', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  const asked: string[] = [];
+  cluster.api.fault = (method, name) => void asked.push(`${method} ${name}`);
+  const server = await cluster.replica({ settings: { loginServer: 'https://tka.example.ts.net' } });
+  expect(server.problem()).toBe(`there is no join Secret in ${cluster.folder}`);
+  const warning = `warn federation.loginServer has no effect: there is no join Secret in ${cluster.folder}`;
+  await vi.waitFor(() => expect(logged).toContain(warning), { timeout: 20_000 });
+  expect(asked).toEqual(['GET tka-cluster-info']);
+  expect(server.active()).toBe(false);
+  // The setting is for another endpoint than this one.
+  mountSecret(cluster.folder, secretFor(it));
+  await becomes(cluster.status, { status: 'Rejected', reason: 'OtherLoginServer' });
+  expect(logged.filter((line) => line === warning)).toHaveLength(1);
+  await becomes(() => ({ problem: server.problem() }), {
+    problem: expect.stringMatching(/^this cluster has not joined: federation\.loginServer is https:\/\/tka\.example/),
+  });
+});
+
+test('every replica opens tunnels, only the leader joins, and the statement is the one of the cluster info', async () => {
+  const admission = new OpenAdmission();
+  const it = await login({ admission });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const servers = [await cluster.replica({ leads: false }), await cluster.replica()];
+  for (const server of servers) {
+    expect(server.active()).toBe(true);
+    await connected(server);
+    expect(server.problem()).toBeUndefined();
+    expect(server.keyHash()).toBe(keyHash(keyOf(admission)));
+    expect(server.state()).toEqual({ cluster: 'site-7', endpoint: it.endpoint, primary: 'primary', tunnels: 1 });
+  }
+  expect(it.listener.tunnels('site-7')).toHaveLength(2);
+  for (const { statement } of it.listener.tunnels('site-7')) {
+    expect(statement).toMatchObject({ apiEndpoint: 'https://api.site-7.example:6443', labels: { region: 'eu' } });
+  }
+  expect(admission.asked.filter((request) => 'token' in request)).toHaveLength(1);
+  await becomes(cluster.status, { status: 'Joined', msg: '' });
+  const { token } = secretFor(it);
+  const { privateKey = '' } = cluster.record() ?? {};
+  for (const secret of [token, privateKey.split('\n')[1] ?? '']) expect(JSON.stringify(fields)).not.toContain(secret);
+});
+
+test('a cluster that has joined keeps its tunnels without the join Secret, also after a restart', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const first = await cluster.replica();
+  await becomes(cluster.status, { status: 'Joined' });
+  await first.stop();
+  mountSecret(cluster.folder, {});
+  const second = await cluster.replica();
+  await connected(second);
+  expect(second.active()).toBe(true);
+  expect(cluster.status()).toMatchObject({ status: 'Joined' });
+});
+
+test('while the cluster info is missing, says so and joins later', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  cluster.infoProblem = 'the ConfigMap kube-public/cluster-info does not exist';
+  mountSecret(cluster.folder, secretFor(it));
+  const server = await cluster.replica();
+  await becomes(cluster.status, { status: 'Joining', msg: expect.stringContaining('does not exist') });
+  cluster.infoProblem = undefined;
+  await connected(server);
+});
+
+test('a change of what the cluster says about itself is announced by new tunnels', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  await cluster.replica();
+  await it.next();
+  cluster.info.labels.region = 'us';
+  expect((await it.next()).statement.labels).toEqual({ region: 'us' });
+});
+
+test('the next leader goes on with a join that has not succeeded, with the same key', async () => {
+  let answer: JoinAnswer = { ok: false, code: 'unavailable', message: 'no leader' };
+  const admission = new OpenAdmission(undefined, () => answer);
+  const it = await login({ admission });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const [first, second] = [await cluster.replica(), await cluster.replica({ leads: false })];
+  await becomes(cluster.status, { status: 'Joining', msg: expect.stringMatching(/no leader$/) });
+  // The other replica reports the same.
+  await becomes(() => ({ problem: second.problem() }), {
+    problem: expect.stringMatching(/^this cluster has not joined: cannot join .* yet: .*no leader$/),
+  });
+  first.lease.leads = false;
+  second.lease.leads = true;
+  answer = { ok: true, primary: 'primary', keys: [loginKey.publicKey] };
+  await connected(first);
+  await connected(second);
+  expect(new Set(admission.asked.map(({ publicKey }) => publicKey)).size).toBe(1);
+});
+
+test('a refusal is final until the Secret changes; the reason is in the status', async () => {
+  let answer: JoinAnswer = rejected;
+  const admission = new OpenAdmission(undefined, () => answer);
+  const it = await login({ admission });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const server = await cluster.replica();
+  await becomes(cluster.status, { status: 'Rejected', reason: 'Refused' });
+  expect(cluster.status()?.msg).toMatch(/^cannot join https:.*: .*the join token was revoked$/);
+  answer = { ok: true, primary: 'primary', keys: [loginKey.publicKey] };
+  mountSecret(cluster.folder, secretFor(it, loginKey, 'new'));
+  await connected(server);
+  expect(admission.asked.filter((request) => 'token' in request)).toHaveLength(2);
+});
+
+test('a login server without the key of the token gets no token', async () => {
+  const admission = new OpenAdmission();
+  const it = await login({ admission });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it, newKey()));
+  await cluster.replica();
+  await becomes(cluster.status, { status: 'Rejected', reason: 'Refused' });
+  expect(admission.asked).toEqual([]);
+});
+
+describe('eviction', () => {
+  const gone: DialAnswer = { ok: false, code: 'evicted', message: 'there is no cluster of this name' };
+
+  test.each<[string, (it: Login, tunnel: Tunnel) => Promise<unknown>]>([
+    [
+      'told through the tunnel',
+      async (_, tunnel) => {
+        const assertion = await signAssertion(loginKey, {
+          issuer: 'primary',
+          cluster: 'site-7',
+          tunnel: tunnel.id,
+          method: 'POST',
+          path: evictedPath,
+        });
+        const request = { method: 'POST', path: evictedPath, assertion, id: 'x' };
+        await tunnel.request(request, new AbortController().signal);
+      },
+    ],
+    ['told at the next dial', async (_, tunnel) => tunnel.close('test')],
+  ])('%s: ends the sign-ins and stays out, on all replicas, until the Secret changes', async (_, evict) => {
+    let answer: DialAnswer = { ok: true };
+    const admission = new OpenAdmission(() => answer);
+    const it = await login({ admission });
+    const cluster = await Cluster.make();
+    cluster.through.push('primary');
+    mountSecret(cluster.folder, secretFor(it));
+    const servers = [await cluster.replica(), await cluster.replica({ leads: false })];
+    for (const server of servers) await connected(server);
+    await becomes(cluster.status, { status: 'Joined' });
+    const { privateKey } = cluster.record() ?? {};
+    answer = gone;
+    await evict(it, await it.next());
+    await becomes(cluster.status, {
+      status: 'Rejected',
+      reason: 'Evicted',
+      msg: expect.stringMatching(/^the login server https:.* has evicted this cluster: /),
+    });
+    await becomes(() => Object.entries(cluster.record() ?? {}), [['privateKey', privateKey]]);
+    expect(cluster.through).toEqual([]);
+    expect(cluster.ended).toContain('primary');
+    for (const server of servers) await becomes(() => ({ state: server.state() }), { state: undefined });
+    // A new leader does not try either.
+    const joins = () => admission.asked.filter((request) => 'token' in request).length;
+    const [first, second] = servers;
+    if (first) first.lease.leads = false;
+    if (second) second.lease.leads = true;
+    await becomes(() => ({ problem: second?.problem() }), {
+      problem: expect.stringMatching(/has evicted this cluster/),
+    });
+    expect(joins()).toBe(1);
+    answer = { ok: true };
+    mountSecret(cluster.folder, secretFor(it, loginKey, 'again'));
+    for (const server of servers) await connected(server);
+    expect(joins()).toBe(2);
+    await becomes(cluster.status, { status: 'Joined', msg: '' });
+  });
+
+  test('that could not be finished is finished by the next process', async () => {
+    const it = await login({ admission: new OpenAdmission(() => gone) });
+    const cluster = await Cluster.make();
+    mountSecret(cluster.folder, secretFor(it));
+    // The status cannot be written.
+    cluster.api.fault = (_, name) => (name === 'tka-join-status' && cluster.ended.length > 0 ? 'refuse' : undefined);
+    const first = await cluster.replica();
+    await vi.waitFor(() => expect(cluster.ended.length).toBeGreaterThan(1), { timeout: 20_000 });
+    await first.stop();
+    expect(cluster.record()).toMatchObject({ primaryName: 'primary' });
+    cluster.api.fault = undefined;
+    cluster.through.push('primary');
+    await cluster.replica();
+    await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted' });
+    expect(cluster.through).toEqual([]);
+  });
+});
+
+test('joining another login server ends the sign-ins of the old one, and closes its tunnels', async () => {
+  const otherKey = newKey();
+  const old = await login();
+  const fresh = await login({
+    cluster: 'hub-2',
+    keys: () => [otherKey],
+    admission: new OpenAdmission(undefined, () => ({ ok: true, primary: 'hub-2', keys: [otherKey.publicKey] })),
+  });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(old));
+  const servers = [await cluster.replica(), await cluster.replica({ leads: false })];
+  for (const server of servers) await connected(server);
+  cluster.through.push('primary');
+  mountSecret(cluster.folder, secretFor(fresh, otherKey));
+  for (const server of servers) await becomes(() => server.state(), { primary: 'hub-2', tunnels: 1 });
+  expect(cluster.ended).toContain('primary');
+  expect(cluster.ended).not.toContain('hub-2');
+  await vi.waitFor(() => expect(old.listener.tunnels()).toEqual([]), { timeout: 20_000 });
+  // One that another replica let in meanwhile.
+  cluster.through.push('primary');
+  await vi.waitFor(() => expect(cluster.through).toEqual([]), { timeout: 20_000 });
+});
+
+test('sign-ins through the login server that it is joined to are left alone', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  cluster.through.push('primary');
+  mountSecret(cluster.folder, secretFor(it));
+  await connected(await cluster.replica());
+  // Those through another one end: a later round than the one that joined.
+  cluster.through.push('hub-2');
+  await vi.waitFor(() => expect(cluster.ended).toContain('hub-2'), { timeout: 20_000 });
+  expect(cluster.ended).not.toContain('primary');
+});
+
+test('keys that the login server vouches for are kept for the next process', async () => {
+  const next = newKey();
+  let keys = [loginKey];
+  const it = await login({ keys: () => keys });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const first = await cluster.replica({ leads: false });
+  const leader = await cluster.replica();
+  await connected(first);
+  await becomes(cluster.record, { primaryPublicKey: loginKey.publicKey });
+  await leader.stop();
+  keys = [next, loginKey];
+  (await it.next()).close('test');
+  (await it.next()).close('test');
+  await becomes(cluster.record, { primaryPublicKey: `${next.publicKey}\n${loginKey.publicKey}` });
+  // The old one is gone.
+  keys = [next];
+  for (const tunnel of it.listener.tunnels()) tunnel.close('test');
+  await becomes(cluster.record, { primaryPublicKey: next.publicKey });
+  await first.stop();
+  await connected(await cluster.replica());
+});
+
+test('a damaged tka-cluster-info leaves the tunnels open', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const server = await cluster.replica();
+  await connected(server);
+  await becomes(cluster.status, { status: 'Joined' });
+  const whole = cluster.record() ?? {};
+  cluster.api.set('tka-cluster-info', { ...whole, privateKey: 'x' });
+  await becomes(cluster.status, { status: 'Joining', reason: 'Waiting', msg: expect.stringMatching(/privateKey/) });
+  expect(server.state()).toMatchObject({ tunnels: 1 });
+  expect(cluster.ended).toEqual([]);
+  cluster.api.set('tka-cluster-info', whole);
+  await becomes(cluster.status, { status: 'Joined' });
+});
+
+test('deleting both Secrets leaves the federation: the sign-ins end', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const server = await cluster.replica();
+  await connected(server);
+  cluster.through.push('primary');
+  mountSecret(cluster.folder, {});
+  cluster.api.set('tka-cluster-info', undefined);
+  await vi.waitFor(() => expect(cluster.through).toEqual([]), { timeout: 20_000 });
+  await becomes(() => ({ state: server.state() }), { state: undefined });
+});
+
+test('without the manifests of a joined cluster, says what to apply', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  cluster.api.fault = () => 'forbid';
+  const server = await cluster.replica();
+  await becomes(() => ({ problem: server.problem() }), { problem: 'this cluster cannot join: secrets is forbidden' });
+  expect(fields).toContainEqual({
+    err: expect.objectContaining({ status: 403 }),
+    hints: ['apply the manifests for joined clusters: the namespace tka-federation and its Role'],
+    message: 'cannot follow the state of the federation',
+  });
+  cluster.api.fault = undefined;
+  await connected(server);
+});
+
+test('an API server that is away for a while leaves the tunnels open', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const server = await cluster.replica();
+  await connected(server);
+  let refused = 0;
+  cluster.api.fault = () => {
+    refused++;
+    return 'refuse';
+  };
+  await vi.waitFor(() => expect(refused).toBeGreaterThan(3), { timeout: 20_000 });
+  expect(server.state()).toMatchObject({ tunnels: 1 });
+  expect(server.problem()).toBeUndefined();
+});
