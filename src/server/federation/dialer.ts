@@ -50,8 +50,8 @@ interface Open {
   readonly link: Link;
   /** What this cluster said about itself. */
   readonly said: string;
-  /** The login server has other keys now. */
-  hasNewKeys: boolean;
+  /** The login server has other keys now, or another clock. */
+  isOutdated: boolean;
 }
 
 class Tunnels implements OwnTunnels {
@@ -117,8 +117,8 @@ class Tunnels implements OwnTunnels {
     return good.length < this.#wanted;
   }
 
-  #isGood({ said, hasNewKeys }: Open): boolean {
-    return !hasNewKeys && said === JSON.stringify(this.#options.statement());
+  #isGood({ said, isOutdated }: Open): boolean {
+    return !isOutdated && said === JSON.stringify(this.#options.statement());
   }
 
   /** Waits for a random time, which is longer after each dial without success. */
@@ -191,7 +191,13 @@ class Tunnels implements OwnTunnels {
     // Closed since: the session below must not begin on it.
     if (socket.destroyed) throw new HandshakeFailure('broken', 'closed the connection');
     const { keys } = hello;
-    const tunnel = { id, cluster, primary, replica: hello.replica, keys, clockOffsetMs, since: Date.now() };
+    const redial = (reason: string): void => {
+      if (open.isOutdated) return;
+      log.warn({ endpoint, replica: hello.replica, tunnel: id, reason }, 'opens a new tunnel to the login server');
+      open.isOutdated = true;
+      this.#wake();
+    };
+    const tunnel = { id, cluster, primary, replica: hello.replica, keys, clockOffsetMs, since: Date.now(), redial };
     let isUp = false;
     const { link, up } = serveTunnel(socket, {
       tunnel,
@@ -199,13 +205,13 @@ class Tunnels implements OwnTunnels {
       times: this.#times,
       onNews: (replicas, hasNewKeys) => {
         this.#wanted = wantedOf(replicas);
-        if (hasNewKeys) open.hasNewKeys = true;
+        if (hasNewKeys) open.isOutdated = true;
         this.#wake();
       },
       onEnd: (code, reason) => isUp && this.#ended(open, code, reason),
       onError: (error, { path }) => log.error({ err: error, path }, 'could not answer the login server'),
     });
-    const open: Open = { tunnel, link, said, hasNewKeys: false };
+    const open: Open = { tunnel, link, said, isOutdated: false };
     this.#all.add(link);
     link.closed.then(() => this.#all.delete(link));
     await Promise.race([up, link.closed]);

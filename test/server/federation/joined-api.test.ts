@@ -5,6 +5,7 @@ import {
   assertionRefused,
   evictedPath,
   type OwnTunnel,
+  type Tunnel,
   tunnelBodyLimit,
 } from '../../../src/server/federation/contract.ts';
 import { JoinedApi, type JoinedApiOptions } from '../../../src/server/federation/joined-api.ts';
@@ -13,6 +14,7 @@ import { type Answered, type Caller, type Decided, Refusal, type SignIns } from 
 import type { Log } from '../../../src/server/log/log.ts';
 import { eventOf } from '../../../src/server/telemetry/audit.ts';
 import { api, kubeconfig, login, sample, signedIn, signedOut } from '../support.ts';
+import { ask as askThrough, joined as keepJoined, login as listening, loginKey } from './fixture.ts';
 
 const key = newKey();
 const alice: Caller = {
@@ -435,5 +437,54 @@ describe('an eviction', () => {
     expect(await ending).toBe(7);
     await asking;
     expect([...order].sort()).toEqual(['answered', 'end eu']);
+  });
+});
+
+describe('over real tunnels', () => {
+  /** Returns what a joined cluster's server answers with the joined API, and what it was asked. */
+  async function connected(cluster: string, more: { readonly offsetMs?: () => number } = {}) {
+    const { endpoint, next } = await listening();
+    const { server, asked } = joined();
+    keepJoined(endpoint, {
+      cluster,
+      answer: (request, tunnel, signal) => {
+        const offset = more.offsetMs?.() ?? 0;
+        return server.answer(request, { ...tunnel, clockOffsetMs: tunnel.clockOffsetMs + offset }, signal);
+      },
+    });
+    const asks = async (tunnel: Tunnel, assertedFor = tunnel) => {
+      const about = { issuer: 'primary', cluster: assertedFor.cluster, tunnel: assertedFor.id };
+      const request = { method: 'POST', path: `${api}/login` };
+      const assertion = await signAssertion(loginKey, { ...about, ...request, caller: alice });
+      return askThrough(tunnel, { ...request, assertion });
+    };
+    return { next, asked, asks };
+  }
+
+  test('a sign-in passes, and an assertion for one tunnel is worth nothing on another', async () => {
+    const [alpha, beta] = [await connected('alpha'), await connected('beta')];
+    const [first, second] = [await alpha.next(), await beta.next()];
+    expect(await alpha.asks(first)).toMatchObject({ status: 202, body: JSON.stringify(login) });
+    expect(await beta.asks(second, first)).toMatchObject({ status: 401 });
+    // Nor on a later tunnel of the same cluster.
+    first.close('a test');
+    const later = await alpha.next();
+    expect(await alpha.asks(later, first)).toMatchObject({ status: 401 });
+    expect(await alpha.asks(later)).toMatchObject({ status: 202 });
+    expect(alpha.asked.map(([, { through }]) => through)).toEqual(['primary', 'primary']);
+    expect(beta.asked).toEqual([]);
+  });
+
+  test('a clock that was changed since the handshake is measured again, by a new tunnel', async () => {
+    let offset = 0;
+    const { next, asks } = await connected('alpha', { offsetMs: () => offset });
+    const tunnel = await next();
+    expect((await asks(tunnel)).status).toBe(202);
+    offset = 120_000;
+    expect((await asks(tunnel)).status).toBe(401);
+    const second = await next();
+    offset = 0;
+    expect(second.id).not.toBe(tunnel.id);
+    expect((await asks(second)).status).toBe(202);
   });
 });
