@@ -1,9 +1,10 @@
 // The login server's listener for tunnels. It has a port and a certificate of its own, and serves nothing else. Nothing
 // that connects is trusted: until the handshake is done, a connection costs little, and not for long.
 import { createServer, type TLSSocket } from 'node:tls';
+import { systemCode } from '../../util/errors.ts';
 import { listen } from '../http/listen.ts';
 import type { Log } from '../log/log.ts';
-import { readPair, watchPair } from './certificate-files.ts';
+import { type Pair, readPair, watchPair } from './certificate-files.ts';
 import type { Tunnel } from './contract.ts';
 import { HandshakeFailure, receive } from './handshake.ts';
 import { defaultTimes, type EndCode } from './link.ts';
@@ -29,15 +30,13 @@ export async function listenForTunnels(options: ListenOptions): Promise<TunnelLi
   const pair = await readPair(options);
   const tunnels = new Tunnels(options);
   const strangers = new Strangers({ ...strangerLimits, ms: times.handshakeMs }, (why) => tunnels.refuse(why));
-  const server = createServer({
-    ...pair,
-    minVersion: 'TLSv1.3',
-    ALPNProtocols: ['http/1.1'],
-    handshakeTimeout: times.handshakeMs,
-  });
+  // `strangers` limits the time of the TLS handshake too.
+  const server = createServer({ ...pair, minVersion: 'TLSv1.3', ALPNProtocols: ['http/1.1'] });
   server.maxConnections = connectionLimit;
   server.prependListener('connection', (socket) => strangers.add(socket));
   server.on('tlsClientError', (error, socket) => {
+    // A load balancer's probe, or a connection that was closed for another reason.
+    if (systemCode(error) === 'ECONNRESET') return;
     tunnels.refuse('tls');
     log.debug({ err: error, address: socket.remoteAddress }, 'a connection for a tunnel failed');
   });
@@ -53,9 +52,8 @@ export async function listenForTunnels(options: ListenOptions): Promise<TunnelLi
   });
   server.on('error', (error) => log.error({ err: error }, 'the listening socket for tunnels failed'));
   log.info({ host, port: bound }, 'listening for tunnels of joined clusters');
-  const unwatch = watchPair(options, pair, log, (renewed) =>
-    server.setSecureContext({ ...renewed, minVersion: 'TLSv1.3' }),
-  );
+  const renew = (renewed: Pair): void => server.setSecureContext({ ...renewed, minVersion: 'TLSv1.3' });
+  const unwatch = watchPair(options, pair, log, renew, options.certificateMs);
   return {
     port: bound,
     tunnels: (cluster) => tunnels.all(cluster),

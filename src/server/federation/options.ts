@@ -38,11 +38,16 @@ export interface ListenOptions {
   readonly keys: () => readonly FederationKey[];
   readonly admission: Admission;
   readonly log: Log;
-  /** Called when a tunnel is open. */
+  /**
+   * Called when a tunnel is open. Close it if its cluster is not joined any more: it may have been evicted after
+   * `admission` was asked.
+   */
   readonly onOpen?: (tunnel: Tunnel) => void;
   /** Called when a tunnel is closed, once for each that was open. */
   readonly onClose?: (tunnel: Tunnel, reason: string) => void;
   readonly times?: TunnelTimes;
+  /** How often the files are read, in milliseconds. Default: 10 s. */
+  readonly certificateMs?: number;
 }
 
 /** The login server's end of all tunnels to this replica. */
