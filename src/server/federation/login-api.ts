@@ -13,16 +13,22 @@ import {
   readRefusal,
   readSignIn,
 } from './answers.ts';
-import { signAssertion } from './assertion.ts';
-import { type JoinedCluster, type JoinedClusters, type TunnelAnswer, TunnelError } from './contract.ts';
-import type { FederationKey } from './keys.ts';
+import type { JoinedCluster, JoinedClusters, Tunnel, TunnelAnswer } from './contract.ts';
+
+/** A request of a caller through a tunnel. */
+export interface Asserted {
+  readonly tunnel: Tunnel;
+  readonly method: string;
+  readonly path: string;
+  readonly caller: Caller;
+}
 
 export interface LoginApiOptions {
   readonly clusters: JoinedClusters;
   /** The name of the login server's own cluster. */
   readonly primary: string;
-  /** Returns the signing keys of the login server, at least one. */
-  readonly keys: () => readonly FederationKey[];
+  /** Returns a signed assertion (assertion.ts). Without a role, it ends the access that its caller has. */
+  readonly assert: (asserted: Asserted) => Promise<string>;
   readonly log: Log;
   /** How long to wait for the answers of a joined cluster, in milliseconds. Default: 15 s. */
   readonly patienceMs?: number;
@@ -142,7 +148,7 @@ class JoinedApi implements JoinedAccess {
 
   /** Sends a request through a tunnel, and through another one if the first gives no answer. */
   async #exchange(method: string, route: string, caller: Caller): Promise<TunnelAnswer> {
-    const { primary, keys, log, patienceMs = usualPatienceMs } = this.#options;
+    const { assert, log, patienceMs = usualPatienceMs } = this.#options;
     const { id, signal: gone } = this.#request;
     const late = AbortSignal.timeout(patienceMs);
     const path = apiPath + route;
@@ -153,22 +159,17 @@ class JoinedApi implements JoinedAccess {
     });
     try {
       // The tunnels of the cluster that the policy was compared with: another one may have its name by now.
-      const tunnels = this.#cluster?.tunnels.slice(0, mostTunnels) ?? [];
+      const open = this.#cluster?.tunnels.filter((tunnel) => tunnel.cluster === this.name) ?? [];
+      const tunnels = open.slice(0, mostTunnels);
       if (tunnels.length === 0) throw unavailable(`cluster ${quoted(this.name)} is not connected to this login server`);
       for (const [i, tunnel] of tunnels.entries()) {
         const isLast = i === tunnels.length - 1;
         const signals = [gone, late, ...(isLast ? [] : [AbortSignal.timeout(Math.ceil(patienceMs / 3))])];
         try {
-          const about = { issuer: primary, cluster: this.name, tunnel: tunnel.id, method, path, caller };
-          // While a new key spreads, the joined server may know only the one before.
-          const key = keys().find(({ publicKey }) => tunnel.keys.includes(publicKey));
-          if (key === undefined) throw new TunnelError('the joined server knows none of the keys');
-          const assertion = await signAssertion(key, about);
+          const assertion = await assert({ tunnel, method, path, caller });
           return await tunnel.request({ method, path, assertion, id }, AbortSignal.any(signals));
         } catch (error) {
           gone.throwIfAborted();
-          const isSlow = signals.some((signal) => signal.aborted);
-          if (!isSlow && !(error instanceof TunnelError)) throw error;
           const { cluster, replica } = tunnel;
           log.warn({ err: error, request: id, joined: cluster, replica }, 'a joined cluster gave no answer');
         }

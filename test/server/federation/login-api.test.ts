@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, onTestFinished, test } from 'vitest';
 import { parse } from 'yaml';
 import { type StandInCaller, startTailscaled } from '../../../src/sandbox/tailscaled.ts';
+import { signAssertion } from '../../../src/server/federation/assertion.ts';
 import {
   type JoinedCluster,
   type OwnTunnel,
@@ -18,7 +19,7 @@ import {
 } from '../../../src/server/federation/contract.ts';
 import { JoinedApi } from '../../../src/server/federation/joined-api.ts';
 import { newKey } from '../../../src/server/federation/keys.ts';
-import { loginApi } from '../../../src/server/federation/login-api.ts';
+import { type LoginApiOptions, loginApi } from '../../../src/server/federation/login-api.ts';
 import { type Answered, type Caller, type Decided, Refusal, type SignIns } from '../../../src/server/http/contract.ts';
 import { CallerLimits } from '../../../src/server/http/limits.ts';
 import { close, listen } from '../../../src/server/http/listen.ts';
@@ -69,7 +70,7 @@ afterEach(async () => {
 const tunnelId = (replica: string): string => Buffer.from(replica.padEnd(16)).toString('base64url');
 
 /** Returns a tunnel that sends each request to a port of loopback. */
-function tunnelTo(port: number, replica = 'tka-0'): Tunnel {
+function tunnelTo(port: number, replica = 'tka-0', name = 'prod-eu'): Tunnel {
   const exchange = async (
     { method, path, assertion, id }: TunnelRequest,
     signal: AbortSignal,
@@ -87,7 +88,7 @@ function tunnelTo(port: number, replica = 'tka-0'): Tunnel {
   };
   return {
     id: tunnelId(replica),
-    cluster: 'prod-eu',
+    cluster: name,
     replica,
     statement: { version: '0.2.0', apiEndpoint: endpoint, labels: { env: 'prod' } },
     keys: [key.publicKey],
@@ -109,8 +110,6 @@ interface Asked {
 }
 
 const key = newKey();
-// The joined servers know only the second one yet.
-const keys = [newKey(), key];
 
 /** Starts the server of a joined cluster with the real API. Returns a tunnel to it, and what it was asked. */
 async function joinedServer(signIns: Partial<SignIns> = {}, { replica = 'tka-0', name = 'prod-eu' } = {}) {
@@ -155,7 +154,7 @@ async function joinedServer(signIns: Partial<SignIns> = {}, { replica = 'tka-0',
     response.writeHead(answer.status, answer.headers).end(answer.body);
   });
   servers.push(server);
-  return { tunnel: tunnelTo(await listen(server, '127.0.0.1', 0), replica), asked };
+  return { tunnel: tunnelTo(await listen(server, '127.0.0.1', 0), replica, name), asked };
 }
 
 type Raw = readonly [status: number, body: string, headers?: Readonly<Record<string, string>>];
@@ -188,13 +187,19 @@ interface Seen {
   port: number;
 }
 
+const signed: LoginApiOptions['assert'] = ({ tunnel: { id, cluster }, method, path, caller }) =>
+  signAssertion(key, { issuer: 'login-eu', cluster, tunnel: id, method, path, caller });
+
 /** Starts a login server that this caller asks, with these joined clusters. */
 async function loginServer(
   caller: StandInCaller | undefined,
   clusters: readonly JoinedCluster[],
-  more: { readonly patienceMs?: number; readonly members?: readonly MemberRow[]; readonly limits?: CallerLimits } = {},
+  more: Partial<Pick<LoginApiOptions, 'patienceMs' | 'assert'>> & {
+    readonly members?: readonly MemberRow[];
+    readonly limits?: CallerLimits;
+  } = {},
 ): Promise<Seen> {
-  const { patienceMs, members, limits } = more;
+  const { patienceMs, assert = signed, members, limits } = more;
   const seen: Seen = { answered: [], decided: [], log: [], port: 0 };
   const tailscaled = await startTailscaled({ whois: () => caller });
   onTestFinished(() => tailscaled.close());
@@ -210,7 +215,7 @@ async function loginServer(
     joined: loginApi({
       clusters: { get: (name) => clusters.find((each) => each.name === name), all: () => clusters },
       primary: 'login-eu',
-      keys: () => keys,
+      assert,
       log,
       ...(patienceMs !== undefined && { patienceMs }),
     }),
@@ -524,6 +529,25 @@ describe('a tunnel without an answer', () => {
     return { tunnel, opened: open.promise, closed: closed.promise };
   }
 
+  test('a tunnel of another cluster is not used', async () => {
+    const { tunnel, asked } = await joinedServer({}, { name: 'prod-us' });
+    await loginServer(alice, [cluster({ tunnels: [tunnel] })]);
+    expect(await observe('POST /login')).toMatchObject({ status: 503 });
+    expect(asked).toEqual([]);
+  });
+
+  test('an assertion that cannot be signed is no answer, and is logged', async () => {
+    const { tunnel } = await joinedServer();
+    const { log } = await loginServer(alice, [cluster({ tunnels: [tunnel] })], {
+      assert: async () => {
+        throw new Error('no key');
+      },
+    });
+    const message = 'cluster "prod-eu" does not answer through its tunnel';
+    expect(await observe('POST /login')).toMatchObject({ status: 503, json: { message } });
+    expect(log).toEqual(['a joined cluster gave no answer']);
+  });
+
   test('another replica of the cluster answers', async () => {
     const { tunnel: gone } = await joinedServer({}, { replica: 'tka-1' });
     await close(servers.pop() as Server);
@@ -795,7 +819,7 @@ describe('an answer that is not used', () => {
     }
     // This server is another cluster, so the assertion is for another audience.
     const { tunnel } = await joinedServer({}, { name: 'prod-us' });
-    await loginServer(alice, [cluster({ tunnels: [tunnel] })]);
+    await loginServer(alice, [cluster({ tunnels: [{ ...tunnel, cluster: 'prod-eu' }] })]);
     for (const call of routes.filter((each) => each !== 'GET /memberlist')) {
       const message = 'cluster "prod-eu" does not accept this login server';
       expect(await observe(call), call).toMatchObject({ status: 502, json: { message } });
