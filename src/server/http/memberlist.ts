@@ -3,7 +3,7 @@
 import { isIP } from 'node:net';
 import type { MemberRow } from '../../tka/types.ts';
 import { cleanText, isPlainName } from '../../util/text.ts';
-import { canonicalServer, hostOf } from '../../util/url.ts';
+import { canonicalServer, hostOf, joinedNameOf } from '../../util/url.ts';
 import { jsonAnswer, type RouteAnswer } from './answers.ts';
 import type { RequestHead } from './contract.ts';
 import { escaped, iconLink, pageAnswer, statusPath } from './page.ts';
@@ -31,6 +31,8 @@ interface Cluster {
   /** The argument for `kubectl tka login`, safe in any shell. */
   readonly login: string | undefined;
   readonly apiEndpoint: string;
+  /** The login server's cluster, if the cluster is signed in to only through that one. */
+  readonly through: string | undefined;
   /** `key=value`, of all servers of the cluster. */
   readonly labels: readonly string[];
   /** Sorted by state, the worst first. */
@@ -100,23 +102,45 @@ ${clusters.map((cluster, i) => clusterBody(cluster, matches[i] === true, now)).j
 
 const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`;
 
+/** Servers of one cluster, and the login server's cluster if they are all reached through it. */
+interface Group {
+  readonly servers: MemberRow[];
+  readonly through?: string;
+}
+
 /**
  * Groups the servers as the client does (src/discovery/grouping.ts): by API endpoint and cluster name. A server without
- * a cluster name belongs to the only named cluster at its endpoint, if there is exactly one. The cluster in the worst
- * state comes first.
+ * a cluster name belongs to the only named cluster at its endpoint, if there is exactly one. A joined cluster is one
+ * cluster at all replicas of its login server, and never together with others, whatever it states; unless the login
+ * server knows that it is in the tailnet as well. The cluster in the worst state comes first.
  */
-function clustersOf(rows: readonly MemberRow[]): Cluster[] {
-  const groups = [...Map.groupBy(rows, ({ apiEndpoint }) => apiEndpoint).values()].flatMap((servers) => {
+function groupsOf(rows: readonly MemberRow[]): Group[] {
+  const isApart = ({ server, through, direct }: MemberRow) =>
+    through !== undefined && direct !== true && joinedNameOf(server ?? '') !== undefined;
+  const { apart = [], others = [] } = Object.groupBy(rows, (row) => (isApart(row) ? 'apart' : 'others'));
+  const joined = Map.groupBy(apart, ({ server, through }) => `${joinedNameOf(server ?? '')}\n${through}`);
+  const groups = [...Map.groupBy(others, ({ apiEndpoint }) => apiEndpoint).values()].flatMap((servers) => {
     const names = new Set(servers.flatMap(({ cluster }) => nameIn(cluster) ?? []));
     const [only] = names.size === 1 ? names : [];
     return [...Map.groupBy(servers, ({ cluster }) => nameIn(cluster) ?? only).values()];
   });
-  const named = groups.map((servers) => ({
-    servers: servers.sort((a, b) => rankOf(a) - rankOf(b) || compare(a.name ?? '', b.name ?? '')),
-    name: servers.map(({ cluster }) => nameIn(cluster)).find(Boolean) ?? servers.map(nameOf).filter(Boolean).sort()[0],
+  return [
+    ...groups.map((servers) => ({ servers })),
+    ...[...joined.values()].map((servers) => ({ servers, through: servers[0]?.through ?? '' })),
+  ];
+}
+
+function clustersOf(rows: readonly MemberRow[]): Cluster[] {
+  const named = groupsOf(rows).map(({ servers, through }) => ({
+    servers: servers.sort((a, b) => rankOf(a) - rankOf(b) || compare(nameFor(a), nameFor(b))),
+    through,
+    name:
+      (through === undefined ? undefined : joinedNameOf(servers[0]?.server ?? '')) ??
+      servers.map(({ cluster }) => nameIn(cluster)).find(Boolean) ??
+      servers.map(nameOf).filter(Boolean).sort()[0],
   }));
   const uses = Map.groupBy(named, ({ name }) => name);
-  const clusters = named.map(({ servers, name }): Cluster => {
+  const clusters = named.map(({ servers, name, through }): Cluster => {
     const labels = new Set(
       servers.flatMap((row) =>
         Object.entries(row.labels ?? {})
@@ -124,12 +148,12 @@ function clustersOf(rows: readonly MemberRow[]): Cluster[] {
           .map(labelOf),
       ),
     );
-    const [{ apiEndpoint }] = servers as [MemberRow];
+    const { apiEndpoint } = servers.at(-1) as MemberRow;
     // Several clusters may claim the same name, but a server belongs to only one of them. The last server has the best
     // state.
     const address = servers.map(({ server }) => plainServer(server)).findLast(Boolean);
     const login = name !== undefined && uses.get(name)?.length === 1 ? name : address;
-    return { name, login, apiEndpoint, labels: shortened([...labels].sort(compare)), servers };
+    return { name, login, apiEndpoint, through, labels: shortened([...labels].sort(compare)), servers };
   });
   const best = ({ servers }: Cluster) => rankOf(servers.at(-1) as MemberRow);
   const worst = ({ servers }: Cluster) => rankOf(servers[0] as MemberRow);
@@ -138,7 +162,8 @@ function clustersOf(rows: readonly MemberRow[]): Cluster[] {
       best(a) - best(b) ||
       worst(a) - worst(b) ||
       compare(a.name ?? '', b.name ?? '') ||
-      compare(a.apiEndpoint, b.apiEndpoint),
+      compare(a.apiEndpoint, b.apiEndpoint) ||
+      compare(a.through ?? '', b.through ?? ''),
   );
 }
 
@@ -159,13 +184,22 @@ function shortened(labels: readonly string[]): readonly string[] {
   return end < 0 ? labels : [...labels.slice(0, end), `… ${labels.length - end} more`];
 }
 
+/** Returns the name of the device on which a server runs, from its URL. Empty if the URL has none. */
+function deviceOf({ server }: MemberRow): string {
+  const host = URL.canParse(server ?? '') ? hostOf(server as string) : '';
+  return isIP(host) === 0 && host !== 'localhost' ? (/^([^.]+)\.[^.]+\.ts\.net$/.exec(host)?.[1] ?? host) : '';
+}
+
+/** Returns the name of a server. A joined cluster has none: it is that of its login server's device. */
+const nameFor = (row: MemberRow): string => row.name ?? (row.through === undefined ? '' : deviceOf(row));
+
 /**
  * Returns the client's name for the cluster of a server that states no cluster: the server's name, its host, or the
  * API's host.
  */
-function nameOf({ name, server, apiEndpoint }: MemberRow): string | undefined {
-  const host = URL.canParse(server ?? '') ? hostOf(server as string) : '';
-  const device = isIP(host) === 0 && host !== 'localhost' ? (/^([^.]+)\.[^.]+\.ts\.net$/.exec(host)?.[1] ?? host) : '';
+function nameOf(row: MemberRow): string | undefined {
+  const { name, apiEndpoint } = row;
+  const device = deviceOf(row);
   const api = URL.canParse(apiEndpoint) ? hostOf(apiEndpoint) : '';
   return [name, device, api].map(nameIn).find(Boolean);
 }
@@ -183,11 +217,16 @@ function plainServer(server: string | undefined): string | undefined {
 const short = (text: string | undefined, limit = 100): string => cleanText(text ?? '', limit);
 const versionOf = ({ version }: MemberRow): string => short(version, 40);
 const urlOf = (url: string | undefined): string => short(url, 300);
+const throughOf = ({ through }: Cluster): string => (through === undefined ? '' : `through ${short(through)}`);
 
 /** Returns the text that the filter searches: all texts of a cluster except times, in lower case. */
-function textOf({ name, apiEndpoint, labels, servers }: Cluster): string {
-  const texts = servers.flatMap((row) => [stateOf(row), short(row.name), urlOf(row.server), versionOf(row)]);
-  return [short(name), urlOf(apiEndpoint), ...labels, ...texts].filter(Boolean).join('\n').toLowerCase();
+function textOf(cluster: Cluster): string {
+  const { name, apiEndpoint, labels, servers } = cluster;
+  const texts = servers.flatMap((row) => [stateOf(row), short(nameFor(row)), urlOf(row.server), versionOf(row)]);
+  return [short(name), urlOf(apiEndpoint), throughOf(cluster), ...labels, ...texts]
+    .filter(Boolean)
+    .join('\n')
+    .toLowerCase();
 }
 
 function clusterBody(cluster: Cluster, isShown: boolean, now: number): string {
@@ -197,8 +236,9 @@ function clusterBody(cluster: Cluster, isShown: boolean, now: number): string {
   const whole = labels.join(' ');
   // The column may cut longer labels, so the tooltip shows them in full.
   const title = whole.length > 36 ? ` title="${escaped(whole)}"` : '';
+  const through = cluster.through === undefined ? '' : `<code>${escaped(throughOf(cluster))}</code>`;
   const shared = [
-    `<th scope="rowgroup"${span}>${pair(short(name), urlOf(apiEndpoint))}</th>`,
+    `<th scope="rowgroup"${span}>${pair(short(name), urlOf(apiEndpoint))}${through}</th>`,
     `<td class="labels"${span}>${items === '' ? '' : `<ul${title}>${items}</ul>`}</td>`,
   ];
   const rows = servers.map((server, i) => `<tr>${i === 0 ? shared.join('') : ''}${serverCells(server, now)}</tr>`);
@@ -211,7 +251,7 @@ function serverCells(row: MemberRow, now: number): string {
   const seen = seenOf(row, now);
   return [
     `<td class="state ${state}">${state}</td>`,
-    `<td class="server">${pair(short(row.name), urlOf(row.server))}</td>`,
+    `<td class="server">${pair(short(nameFor(row)), urlOf(row.server))}</td>`,
     `<td class="seen">${seen === '' ? '' : timeOf(Date.parse(row.lastSeen ?? ''), seen)}</td>`,
     `<td class="version">${escaped(versionOf(row))}</td>`,
   ].join('');

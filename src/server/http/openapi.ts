@@ -310,10 +310,22 @@ export const openApi = {
             labels: { ...strings, type: ['object', 'null'] },
             name: { ...string, description: 'Name of the server.' },
             cluster: { ...string, description: 'Name of its cluster. Absent for servers of version 0.1.0.' },
-            server: { type: 'string', format: 'uri', description: 'URL of the TKA server.' },
+            server: {
+              type: 'string',
+              format: 'uri',
+              description: 'URL of the TKA server. That of a joined cluster ends in `/clusters/NAME`.',
+            },
             state: { enum: ['healthy', 'suspected', 'dead'] },
             lastSeen: { type: 'string', format: 'date-time' },
             version: string,
+            through: {
+              ...string,
+              description: 'Of a joined cluster: the name of the cluster of its login server. Absent otherwise.',
+            },
+            direct: {
+              type: 'boolean',
+              description: 'True if a server of this joined cluster is in the mesh as well. Absent otherwise.',
+            },
           },
           ['apiEndpoint', 'apiPort', 'labels'],
         ),

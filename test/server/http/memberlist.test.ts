@@ -197,6 +197,85 @@ test('the servers of a cluster are together, grouped as the client does; the wor
   expect(JSON.parse((await ask('GET', path)).body)).toEqual(rows);
 });
 
+const below = (login: string, name: string, more: Partial<MemberRow> = {}): MemberRow => ({
+  ...at(1, { labels: { env: 'prod' }, cluster: name, through: 'home' }),
+  server: `https://${login}.example.ts.net/clusters/${name}`,
+  ...more,
+});
+
+test('a joined cluster is one cluster at all replicas of its login server, apart from all others', async () => {
+  const rows = [
+    at(1, { name: 'tka-prod', cluster: 'site', server: 'https://tka-prod.example.ts.net' }),
+    // It states the endpoint and the name of the one above.
+    below('tka-1', 'site'),
+    below('tka-2', 'site', { apiEndpoint: 'https://api-2.example.com:6443', state: 'dead' }),
+    // A cluster that joined two login servers is two clusters.
+    below('tka-3', 'site', { through: 'other' }),
+    below('tka-1', 'plant', { cluster: 'site', server: 'https://tka-1.example.ts.net/clusters/plant' }),
+  ];
+  await serve({ members: () => rows });
+  const { body } = await ask('GET', path, { accept: browser });
+  expect(body).toContain('>5 servers in 4 clusters</p>');
+  const page = read(body);
+  const url = (login: string, name: string) => `https://${login}.example.ts.net/clusters/${name}`;
+  const api = 'https://api-1.example.com:6443';
+  expect(page.rows.slice(1)).toEqual([
+    [`site${api}through home`, 'env=prod', 'dead', `tka-2${url('tka-2', 'site')}`, '', ''],
+    ['healthy', `tka-1${url('tka-1', 'site')}`, '', ''],
+    [`plant${api}through home`, 'env=prod', 'healthy', `tka-1${url('tka-1', 'plant')}`, '', ''],
+    [`site${api}`, '', 'healthy', 'tka-prodhttps://tka-prod.example.ts.net', '', ''],
+    [`site${api}through other`, 'env=prod', 'healthy', `tka-3${url('tka-3', 'site')}`, '', ''],
+  ]);
+  expect(logins(page).map(([, login]) => login)).toEqual([
+    url('tka-1', 'site'),
+    'plant',
+    'https://tka-prod.example.ts.net',
+    url('tka-3', 'site'),
+  ]);
+  const shown = await ask('GET', `${path}?q=through+home`, { accept: browser });
+  expect(shown.body).toContain('>2 of 4 clusters<');
+});
+
+test('a cluster that is in the tailnet and has joined as well is one cluster', async () => {
+  const rows = [
+    at(1, { name: 'tka-site', cluster: 'site', server: 'https://tka-site.example.ts.net' }),
+    below('tka-1', 'site', { direct: true, state: 'suspected' }),
+  ];
+  await serve({ members: () => rows });
+  const page = read((await ask('GET', path, { accept: browser })).body);
+  expect(page.rows.slice(1)).toEqual([
+    [
+      ...['sitehttps://api-1.example.com:6443', 'env=prod', 'suspected'],
+      ...['tka-1https://tka-1.example.ts.net/clusters/site', '', ''],
+    ],
+    ['healthy', 'tka-sitehttps://tka-site.example.ts.net', '', ''],
+  ]);
+  expect(logins(page)).toEqual([['site', 'site']]);
+});
+
+test('a page shows a login server with 1,000 joined clusters, none of their texts as markup', async () => {
+  const evil = '"><img src=x onerror=alert(1)>';
+  const rows = Array.from({ length: 1_000 }, (_, i) =>
+    below('tka-1', `site-${i}`, { labels: { evil }, through: evil }),
+  );
+  await serve({ members: () => rows });
+  const { body } = await ask('GET', path, { accept: browser });
+  expect(body).toContain('>1000 servers in 1000 clusters</p>');
+  expect(Buffer.byteLength(body)).toBeLessThan(900_000);
+  expect(read(body).elements.some(({ name }) => name === 'img')).toBe(false);
+});
+
+test('the Go CLI’s fields are in each row, those of joined clusters too', async () => {
+  await serve({ members: () => [at(1, { name: 'tka-home' }), below('tka-home', 'site')] });
+  const own = JSON.parse((await ask('GET', path, { accept: 'application/json' })).body);
+  const [go] = JSON.parse(sample('memberlist-json').body);
+  const shape = (row: object) => Object.entries(row).map(([key, value]) => `${key} ${typeof value}`);
+  for (const row of own) {
+    expect(shape(row)).toEqual(expect.arrayContaining(shape(go)));
+    expect(Number.isInteger(row.apiPort) && row.apiPort > 0 && row.apiPort < 65_536).toBe(true);
+  }
+});
+
 test('a login command has the name that the client knows, or an address; never shell syntax', async () => {
   const server = (name: string) => `https://${name}.example.ts.net`;
   await serve({

@@ -136,6 +136,34 @@ describe.skipIf(chromium === undefined)('in a browser', () => {
     expect(await page.eval(`document.querySelector('link').href`)).toContain('d93025');
   });
 
+  test('joined clusters with the name and endpoint of others stay apart in a refresh, and say through whom', async () => {
+    const [own] = fleet(1) as [MemberRow];
+    const { name: _, ...joined } = own;
+    const below = (login: string, through: string): MemberRow => ({
+      ...joined,
+      server: `https://${login}.example.ts.net/clusters/prod-0`,
+      through,
+    });
+    const page = await shown([own, below('tka-home', 'home'), below('tka-other', 'other')]);
+    const heads = () =>
+      page.eval<string[]>(`[...document.querySelectorAll('tbody th code:last-child')]
+      .map((code) => code.textContent)`);
+    expect(await names(page)).toEqual(['prod-0', 'prod-0', 'prod-0']);
+    expect(await heads()).toEqual([own.apiEndpoint, 'through home', 'through other']);
+    const marked = () => page.eval<string>('getSelection().toString()');
+    await page.eval(`getSelection().selectAllChildren(document.querySelectorAll('tbody')[2].querySelector('td code'))`);
+    expect(await marked()).toBe('https://tka-other.example.ts.net/clusters/prod-0');
+    rows = rows.map((row) => (row.through === 'home' ? { ...row, state: 'dead' } : row));
+    await refresh(page);
+    expect(await heads()).toEqual(['through home', own.apiEndpoint, 'through other']);
+    expect(await marked()).toBe('https://tka-other.example.ts.net/clusters/prod-0');
+    await filter(page, 'through other');
+    expect(await text(page, '.count')).toBe('1 of 3 clusters');
+    expect(await page.eval(`document.querySelector('tbody:not([hidden]) .copy').title`)).toBe(
+      'kubectl tka login https://tka-other.example.ts.net/clusters/prod-0',
+    );
+  });
+
   test('refreshes by itself every ten seconds, unless this is turned off', async () => {
     const page = await shown(fleet(1));
     kill('tka-prod-0');
