@@ -5,13 +5,14 @@ import { memoryUsage } from 'node:process';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { Gate } from '../../src/server/mesh/gate.ts';
-import { checkRecord } from '../../src/server/mesh/member.ts';
+import { checkRecord, digestOf } from '../../src/server/mesh/member.ts';
 import { Membership } from '../../src/server/mesh/membership.ts';
 import { startMesh } from '../../src/server/mesh/mesh.ts';
+import { pageRounds } from '../../src/server/mesh/pages.ts';
 import { post } from '../../src/server/mesh/peer.ts';
 import { SharedKey } from '../../src/server/mesh/seal.ts';
 import { messageLimit, readAnswer, readQuestion, writeAnswer, writeQuestion } from '../../src/server/mesh/wire.ts';
-import { recordOf, Simulation } from '../server/mesh/simulation.ts';
+import { type Machine, recordOf, Simulation } from '../server/mesh/simulation.ts';
 
 const conditions = { seed: 1, delayMs: 50, loss: 0.05 };
 const measured = 60;
@@ -26,6 +27,7 @@ process.stdout.write(
 );
 for (const size of sizes) {
   process.stdout.write(`${size > 5000 ? oneOf(size) : mesh(size)}\n`);
+  if (size === 50 || size === 500) process.stdout.write(`${joined(size)}\n`);
 }
 
 function mesh(size: number): string {
@@ -57,6 +59,52 @@ function mesh(size: number): string {
     `a join in ${joined ?? '?'}`,
     doubts,
     more,
+  ];
+  return cells.join('   ');
+}
+
+/** Measures the page of 1,000 joined clusters of one login server: when it is new, and while it changes all the time. */
+function joined(size: number): string {
+  const rows = Array.from({ length: 1_000 }, (_, i) => ({
+    cluster: `customer-${i}-prod`,
+    // Names of managed clusters are random, so they do not compress well.
+    apiEndpoint: `https://${digestOf(`cluster ${i}`)
+      .replace(/[^a-z0-9]/gi, '0')
+      .toLowerCase()}.eks.example.com`,
+    labels: { environment: 'production', region: 'eu-central-1' },
+    state: 'healthy' as const,
+    version: '0.2.0',
+  }));
+  const simulation = new Simulation({ ...conditions, size, named: true });
+  simulation.startKnown();
+  simulation.rounds(settling);
+  const gossip = () => simulation.bytes - simulation.pages.bytes;
+  let before = gossip();
+  simulation.rounds(measured);
+  const usual = (gossip() - before) / measured / size;
+  const [login, ...others] = simulation.machines as [Machine, ...Machine[]];
+  login.core?.publishJoined(rows);
+  const has = ({ core }: Machine) => core?.joined()[0]?.rows.length === rows.length;
+  const known = simulation.rounds(patience, () => others.every(has));
+  const page = simulation.pages.bytes / simulation.pages.count;
+  before = gossip();
+  let pages = simulation.pages.bytes;
+  simulation.rounds(measured);
+  const quiet = (gossip() - before) / measured / size;
+  const fetched = simulation.pages.bytes - pages;
+  pages = simulation.pages.bytes;
+  for (let i = 0; i < measured / pageRounds; i++) {
+    login.core?.publishJoined([
+      ...rows.slice(i),
+      ...rows.slice(0, i).map((row) => ({ ...row, state: 'dead' as const })),
+    ]);
+    simulation.rounds(pageRounds);
+  }
+  const busy = (simulation.pages.bytes - pages) / measured;
+  const cells = [
+    `  ${rows.length} joined clusters: a page of ${(page / 1000).toFixed(0)} kB, known to all in ${known ?? '?'} rounds`,
+    `then ${fetched} B for pages, gossip ${quiet.toFixed(0)} B/s (before ${usual.toFixed(0)})`,
+    `while it changes every ${pageRounds} rounds, the login server sends ${(busy / 1000).toFixed(0)} kB/s`,
   ];
   return cells.join('   ');
 }

@@ -45,6 +45,7 @@ export function gossipListener({ gate, answer, page, onDenied }: FaceOptions): R
     answerTo(request)
       .then(({ body, seal }) => {
         response.setHeader('Content-Type', 'application/json');
+        if (request.url === joinedPath) response.setHeader('Content-Encoding', 'gzip');
         if (seal !== undefined) response.setHeader(sealHeader, seal);
         response.end(body);
       })

@@ -1,5 +1,6 @@
 // The page of joined clusters: what a login server states about the clusters that joined it. The other members fetch it
 // from the login server itself. README.md in this folder describes the format.
+import { gunzipSync, gzipSync } from 'node:zlib';
 import type { Labels, MemberRow, MemberState } from '../../tka/types.ts';
 import { isObject, own } from '../../util/json.ts';
 import { canonicalApiServer } from '../../util/url.ts';
@@ -23,7 +24,7 @@ export interface JoinedRow {
   readonly direct?: true;
 }
 
-/** Maximum number of rows of a page, and its maximum size as a message in bytes. */
+/** Maximum number of rows of a page, and its maximum size as a message in bytes, compressed or not. */
 export const rowLimit = 1_000;
 export const pageLimit = 1024 * 1024;
 
@@ -79,15 +80,19 @@ export function readPageQuestion(bytes: Buffer): PageQuestion | string {
   return have === '' || isShort(have) ? { ...message, have } : 'invalid ETag of the page';
 }
 
-/** Returns the answer to the question for a page, without rows if the sender of the question has them. */
+/**
+ * Returns the answer to the question for a page, without rows if the sender of the question has them. It is compressed:
+ * most rows are alike, and one that has changed makes all members fetch the whole page.
+ */
 export function writePageAnswer(message: Message, page: WrittenPage | undefined, have: string): Buffer {
   const start = JSON.stringify({ ...frame(message), page: page?.etag ?? '' }).slice(0, -1);
-  return Buffer.from(page === undefined || page.etag === have ? `${start}}` : `${start},"rows":${page.text}}`);
+  return gzipSync(page === undefined || page.etag === have ? `${start}}` : `${start},"rows":${page.text}}`);
 }
 
 /** Reads a page, or returns what is wrong with it. Leaves out invalid rows and further rows with the same name. */
 export function readPageAnswer(bytes: Buffer): PageAnswer | string {
-  const object = readObject(bytes, pageLimit);
+  const text = unzipped(bytes);
+  const object = typeof text === 'string' ? text : readObject(text, pageLimit);
   if (typeof object === 'string') return object;
   const message = readFrame(object);
   if (typeof message === 'string') return message;
@@ -102,6 +107,15 @@ export function readPageAnswer(bytes: Buffer): PageAnswer | string {
     if (row !== undefined && !rows.has(row.cluster)) rows.set(row.cluster, row);
   }
   return { ...message, etag, rows: [...rows.values()], skipped: given.length - rows.size };
+}
+
+/** Returns the content of gzip data, or what is wrong with it. Stops at the limit. */
+function unzipped(bytes: Buffer): Buffer | string {
+  try {
+    return gunzipSync(bytes, { maxOutputLength: pageLimit });
+  } catch (error) {
+    return error instanceof RangeError ? 'too long' : 'not gzip';
+  }
 }
 
 /** Returns whether a value is a DNS label in lower case, as names of joined clusters are. */

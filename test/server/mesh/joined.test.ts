@@ -1,5 +1,6 @@
 // The page of joined clusters: its format, what members make of it, and real members on loopback.
 import * as http from 'node:http';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { joinedPath } from '../../../src/server/mesh/face.ts';
 import {
@@ -33,11 +34,18 @@ const row = (cluster: string, more: Partial<JoinedRow> = {}): JoinedRow => ({
   ...more,
 });
 const said = { name: 'x', process: 'p1', version: 'v1' };
-/** Returns an answer with these rows, as any member might give it. */
-const answering = (rows: unknown, more: object = {}): Buffer =>
+/** Returns an answer with these rows, as any member might give it, before and after it is compressed. */
+const plain = (rows: unknown, more: object = {}): Buffer =>
   Buffer.from(JSON.stringify({ v: 2, ...said, page: 'e1', rows, ...more }));
+const answering = (rows: unknown, more: object = {}): Buffer => gzipSync(plain(rows, more));
 const manyRows = (count: number, more: Partial<JoinedRow> = {}) =>
   Array.from({ length: count }, (_, i) => row(`site-${String(i).padStart(4, '0')}`, more));
+
+/** Returns this many MiB of spaces, compressed: many gzip members, one after the other. */
+const bomb = (mebibytes: number): Buffer => {
+  const one = gzipSync(Buffer.alloc(1024 * 1024, ' '));
+  return Buffer.concat(Array.from({ length: mebibytes }, () => one));
+};
 
 describe('the page', () => {
   const sent = (rows: readonly JoinedRow[]) => {
@@ -66,7 +74,7 @@ describe('the page', () => {
   test('is not sent again to a member that has it', () => {
     const page = writePage([row('a')]);
     const answer = writePageAnswer(said, page, page?.etag ?? '');
-    expect(JSON.parse(answer.toString())).toEqual({ v: 2, ...said, page: page?.etag });
+    expect(JSON.parse(gunzipSync(answer).toString())).toEqual({ v: 2, ...said, page: page?.etag });
     expect(readPageAnswer(answer)).toMatchObject({ etag: page?.etag, rows: undefined });
   });
 
@@ -115,9 +123,12 @@ describe('the page', () => {
 
   test.each<[name: string, body: Buffer]>([
     ['empty', Buffer.alloc(0)],
-    ['not JSON', Buffer.from('hello')],
-    ['arrays in arrays', Buffer.from('['.repeat(60_000))],
-    ['longer than 1 MiB', Buffer.concat([answering([]), Buffer.alloc(pageLimit, ' ')])],
+    ['not compressed', plain([])],
+    ['cut', answering([row('a')]).subarray(0, -20)],
+    ['not JSON', gzipSync('hello')],
+    ['arrays in arrays', gzipSync('['.repeat(60_000))],
+    ['longer than 1 MiB', gzipSync(Buffer.concat([plain([]), Buffer.alloc(pageLimit, ' ')]))],
+    ['1 GiB of spaces', bomb(1024)],
     ['of 1,001 rows', answering(manyRows(1_001))],
     ['rows as an object', answering({})],
     ['rows as a text', answering('rows')],
@@ -131,11 +142,11 @@ describe('the page', () => {
 
   test('mutated answers are read in linear time, and never have unclean texts', () => {
     const random = seeded(5);
-    const bytes = answering(manyRows(20, { labels: { a: 'b' }, lastSeen: '2026-08-02T10:00:00Z' }));
+    const bytes = plain(manyRows(20, { labels: { a: 'b' }, lastSeen: '2026-08-02T10:00:00Z' }));
     for (let i = 0; i < 3_000; i++) {
       const changed = Buffer.from(bytes);
       for (let n = 0; n < 1 + random() * 6; n++) changed[Math.floor(random() * changed.length)] = random() * 256;
-      const read = readPageAnswer(changed);
+      const read = readPageAnswer(gzipSync(changed));
       if (typeof read === 'string') continue;
       for (const { server } of memberRows(read.rows ?? [], owner)) expect(canonicalServer(server ?? '')).toBe(server);
       expect(JSON.stringify(read.rows ?? [])).not.toMatch(/[\u0080-\u009f\u202e]|\\u00[01]/);
@@ -287,8 +298,8 @@ describe('a member', () => {
     round(me, x);
     fetched(me, x);
     const question = read(readPageQuestion(Buffer.from(JSON.stringify({ v: 2, ...said, page: x.self.record.joined }))));
-    expect(x.answerPage(question).length).toBeLessThan(120);
-    expect(x.answerPage({ ...question, have: '' }).length).toBeGreaterThan(120);
+    expect(gunzipSync(x.answerPage(question)).length).toBeLessThan(120);
+    expect(gunzipSync(x.answerPage({ ...question, have: '' })).length).toBeGreaterThan(120);
   });
 
   test('drops a page whose owner has no joined clusters any more', () => {
@@ -554,6 +565,8 @@ describe('members on loopback', () => {
   };
 
   test.each<[name: string, page: (question: PageQuestion, response: http.ServerResponse) => void, line: RegExp]>([
+    ['sends a page that is not compressed', (_, response) => response.end(plain([row('a')])), /not gzip/],
+    ['sends 64 MiB in 64 kB', (_, response) => response.end(bomb(64)), /invalid answer: too long/],
     ['sends a page without an end', (_, response) => endless(response), /too long/],
     ['sends 1,001 rows', (_, response) => response.end(answering(manyRows(1_001))), /more than 1000/],
     ['redirects', (_, response) => response.writeHead(307, { Location: '/gossip/v2' }).end(), /answered HTTP 307/],

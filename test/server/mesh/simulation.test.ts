@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { JoinedRow } from '../../../src/server/mesh/joined.ts';
 import { digestOf } from '../../../src/server/mesh/member.ts';
 import { death, type Machine, recordOf, Simulation, type SimulationOptions, staleness } from './simulation.ts';
 
@@ -62,6 +63,85 @@ test.each([50, 300])(
     expect(simulation.doubts.dead).toBe(0);
   },
 );
+
+describe('joined clusters', () => {
+  const rows = (change: number): JoinedRow[] =>
+    Array.from({ length: 200 }, (_, i) => ({
+      cluster: `site-${i}`,
+      apiEndpoint: `https://api.site-${i}.example.com:6443`,
+      labels: { env: 'prod' },
+      state: i < change ? 'dead' : 'healthy',
+    }));
+  /** Returns how many clusters of a login server are dead as each member has it; -1 if it has no page. */
+  const seen = ({ machines }: Simulation, login: Machine) =>
+    new Set(
+      machines
+        .filter((machine) => machine !== login)
+        .map(({ core }) => core?.joined().find(({ owner }) => owner.name === login.name))
+        .map((page) => page?.rows.filter(({ state }) => state === 'dead').length ?? -1),
+    );
+
+  test('reach all members of a bad network within a cycle, and cost nothing while they stay the same', () => {
+    const [size, loss] = [40, 0.05];
+    const idle = (simulation: Simulation) => {
+      simulation.rounds(25);
+      const bytes = simulation.bytes - simulation.pages.bytes;
+      simulation.rounds(40);
+      return simulation.bytes - simulation.pages.bytes - bytes;
+    };
+    const without = started({ size, loss, named: true });
+    const usual = idle(without);
+    expect(without.pages).toEqual({ count: 0, bytes: 0 });
+    const simulation = started({ size, loss, named: true });
+    const [login, replica] = [at(simulation, 0), at(simulation, 1)];
+    for (const one of [login, replica]) one.core?.publishJoined(rows(0));
+    expect(
+      simulation.rounds(bound(size), () => seen(simulation, login).has(0) && seen(simulation, login).size === 1),
+    ).toBeDefined();
+    // Only the records of two members have become longer.
+    expect(idle(simulation)).toBeLessThan(1.05 * usual);
+    const { count } = simulation.pages;
+    expect(count).toBeLessThan(1.2 * 2 * (size - 1));
+    simulation.rounds(40);
+    expect(simulation.pages.count).toBe(count);
+    login.core?.publishJoined(rows(7));
+    const all = (dead: number) => seen(simulation, login).size === 1 && seen(simulation, login).has(dead);
+    expect(
+      simulation.rounds(bound(size), () => all(7)),
+      `${[...seen(simulation, login)]}`,
+    ).toBeDefined();
+    expect(simulation.violations).toEqual([]);
+  });
+
+  test('follow their login server: restarted, split off, dead and back', () => {
+    const size = 20;
+    const simulation = started({ size, loss: 0.05, delayMs: 300, named: true });
+    const login = at(simulation, 0);
+    const others = simulation.machines.filter((machine) => machine !== login);
+    const states = () =>
+      new Set(
+        others.map(({ core }) =>
+          core
+            ?.joined()
+            .map(({ owner, rows: { length } }) => `${owner.state} ${length}`)
+            .join(),
+        ),
+      );
+    const everywhere = (text: string) =>
+      simulation.rounds(2 * bound(size), () => states().size === 1 && states().has(text));
+    login.core?.publishJoined(rows(1));
+    expect(everywhere('healthy 200'), [...states()].join()).toBeDefined();
+    for (const machine of others) machine.part = 1;
+    expect(everywhere('dead 200'), [...states()].join()).toBeDefined();
+    heal(simulation);
+    expect(everywhere('healthy 200'), [...states()].join()).toBeDefined();
+    simulation.kill(login);
+    simulation.start(login);
+    login.core?.publishJoined(rows(2).slice(0, 100));
+    expect(everywhere('healthy 100'), [...states()].join()).toBeDefined();
+    expect(simulation.violations).toEqual([]);
+  });
+});
 
 test('a bad network makes no member dead', { timeout: 240_000 }, () => {
   const simulation = started({ size: 20, loss: 0.1, delayMs: 900, duplicate: 0.2, drift: 0.05, skewMs: 3_600_000 });

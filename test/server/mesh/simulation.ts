@@ -1,7 +1,9 @@
 // A mesh in virtual time on a virtual network, from one seed: the shipped core and its real messages only.
+import { readPageAnswer, readPageQuestion } from '../../../src/server/mesh/joined.ts';
 import { checkRecord, type MemberRecord } from '../../../src/server/mesh/member.ts';
 import { type Ask, Membership } from '../../../src/server/mesh/membership.ts';
 import type { KnownMember } from '../../../src/server/mesh/options.ts';
+import type { PageAsk } from '../../../src/server/mesh/pages.ts';
 import { type GossipAnswer, readAnswer, readQuestion } from '../../../src/server/mesh/wire.ts';
 import type { MemberState } from '../../../src/tka/types.ts';
 import { type Host, Network, type NetworkOptions } from './network.ts';
@@ -16,6 +18,8 @@ export interface SimulationOptions extends NetworkOptions {
   readonly maxMessage?: number;
   readonly maxMembers?: number;
   readonly forgetAfterMs?: number;
+  /** Whether the members state a cluster. */
+  readonly named?: boolean;
   /** Whether the node of an answer is known, as in a tailnet. */
   readonly tailnet?: boolean;
 }
@@ -59,6 +63,8 @@ export class Simulation extends Network {
   readonly violations: string[] = [];
   /** How often a running member was considered suspected or dead. */
   readonly doubts = { suspected: 0, dead: 0 };
+  /** The pages of joined clusters that arrived, and the bytes sent for them; `bytes` contains these too. */
+  readonly pages = { count: 0, bytes: 0 };
   readonly #options: Required<Omit<SimulationOptions, keyof NetworkOptions>>;
   readonly #byAddress = new Map<string, Machine>();
   readonly #byName = new Map<string, Machine>();
@@ -75,6 +81,7 @@ export class Simulation extends Network {
       maxMessage: 64 * 1024,
       maxMembers: 10_000,
       tailnet: false,
+      named: false,
       forgetAfterMs: 7 * 24 * 60 * 60 * 1000,
       ...options,
     };
@@ -106,7 +113,7 @@ export class Simulation extends Network {
     const offset = this.random() * 1e6;
     const core = new Membership({
       name: machine.name,
-      record: recordOf(machine.name),
+      record: { ...recordOf(machine.name), ...(this.#options.named && { cluster: machine.name }) },
       clock: {
         monotonic: () => offset + this.now * machine.rate,
         wall: () => epoch + this.now + machine.wallOffset,
@@ -143,8 +150,8 @@ export class Simulation extends Network {
     const answers = new Map<string, GossipAnswer>();
     for (const { name, address, core } of this.machines) {
       if (core === undefined) continue;
-      const { process, version } = core.self;
-      const record = checkRecord(name, { ...recordOf(name), left: false });
+      const { process, version, record: own } = core.self;
+      const record = checkRecord(name, own);
       answers.set(address, { name, process, version, record, others: [], silent: [] });
     }
     for (const { core, address } of this.machines) {
@@ -205,7 +212,37 @@ export class Simulation extends Network {
   }
 
   #run(machine: Machine, core: Membership): void {
-    if (machine.core === core && !machine.paused) for (const ask of core.asks()) this.#exchange(machine, core, ask);
+    if (machine.core !== core || machine.paused) return;
+    for (const ask of core.asks()) this.#exchange(machine, core, ask);
+    for (const ask of core.pageAsks()) this.#fetch(machine, core, ask);
+  }
+
+  #fetch(machine: Machine, core: Membership, ask: PageAsk): void {
+    let open = true;
+    const end = (how: () => void) => {
+      if (!open || machine.core !== core) return;
+      if (machine.paused) return this.after(interval, () => end(how));
+      open = false;
+      how();
+      this.#run(machine, core);
+    };
+    this.after(patience, () => end(() => core.failedPage(ask)));
+    const peer = this.#byAddress.get(ask.address);
+    this.pages.bytes += ask.body.length;
+    this.send(machine, peer, ask.body.length, () => {
+      const other = peer?.core;
+      if (peer === undefined || other === undefined || peer.paused) return;
+      const question = readPageQuestion(ask.body);
+      if (typeof question === 'string') throw new Error(`a question of our own is refused: ${question}`);
+      const given = other.answerPage(question);
+      this.pages.bytes += given.length;
+      this.send(peer, machine, given.length, () => {
+        const answer = readPageAnswer(given);
+        if (typeof answer === 'string') throw new Error(`a page of our own is refused: ${answer}`);
+        this.pages.count++;
+        end(() => core.settlePage(ask, answer, this.#options.tailnet ? peer.name : undefined));
+      });
+    });
   }
 
   #exchange(machine: Machine, core: Membership, ask: Ask): void {
@@ -240,7 +277,7 @@ export class Simulation extends Network {
   }
 
   #changed(at: Machine, { name, state, record }: KnownMember, before: MemberState | undefined): void {
-    const { left, ...rest } = record;
+    const { left, joined: _, cluster: __, ...rest } = record;
     const own = JSON.stringify(rest) === JSON.stringify(recordOf(name));
     const hasLeft = this.#byName.get(name)?.core?.self.record.left !== false;
     if (at.lie === undefined && (!own || (left && !hasLeft))) {
