@@ -11,6 +11,7 @@ import { loadKubeConfig } from './cluster.ts';
 import { checkConfig, showConfig } from './config/commands.ts';
 import { loadConfig } from './config/config.ts';
 import { isNamespace } from './config/keys.ts';
+import { addJoinTokenCommands } from './federation/commands.ts';
 import { connectKube } from './kubernetes/kube.ts';
 import { openLog } from './log/log.ts';
 import { adopt } from './provisioner/adopt.ts';
@@ -103,6 +104,7 @@ export function serverCommands(env: NodeJS.ProcessEnv, signal: AbortSignal): Com
       showConfig(file, formatNamed(output), env, terminal),
     );
   addAdminCommands(program, env, terminal);
+  addJoinTokenCommands(program, env, signal, terminal);
   program
     .command('version')
     .description('Show the version of this program.')

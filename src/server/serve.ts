@@ -11,6 +11,8 @@ import { statusView } from './admin/views.ts';
 import { loadKubeConfig, provisionerOptions } from './cluster.ts';
 import { type Config, keysHint } from './config/config.ts';
 import { type JoinedServer, startJoinedServer } from './federation/joined-server.ts';
+import { type LoginServer, startLoginServer } from './federation/login-server.ts';
+import { joinedRows } from './federation/rows.ts';
 import { joinMesh } from './gossip.ts';
 import type { Answered } from './http/contract.ts';
 import { createHandler } from './http/handler.ts';
@@ -112,6 +114,7 @@ class TkaServer {
     members: () => this.#mesh?.counts(),
     certificateUntil: () => this.#certificateUntil,
     cluster: () => this.#provisioner,
+    joinedClusters: () => this.#loginServer?.clusters.all(),
   });
   readonly #limits = new CallerLimits();
   readonly #listening: ListenOptions;
@@ -129,6 +132,7 @@ class TkaServer {
   // This machine has no tailscaled, and the environment names none.
   #lacksTailscaled = false;
   #mesh: Mesh | undefined;
+  #loginServer: LoginServer | undefined;
 
   /** `onRenamed` is called when the node's name is no longer the one that the server started with. */
   constructor(options: ServerOptions, onRenamed: () => void) {
@@ -168,6 +172,14 @@ class TkaServer {
       onRequest: (answered) => this.#onRequest(answered),
       onDecided: (decided) => this.#options.audit.decided(decided),
     });
+    this.#loginServer = startLoginServer({
+      config,
+      kubeConfig,
+      log,
+      clusterInfo: this.#provisioner.clusterInfo,
+      claims: (cluster, apiEndpoint) => this.#mesh?.claims(cluster, apiEndpoint) ?? [],
+      onJoin: (outcome) => this.#metrics.join(outcome),
+    });
     const status = await this.#tailnetStatus();
     const pair = await this.#certificate(status);
     const listener = this.#listener(this.#provisioner, status);
@@ -179,6 +191,7 @@ class TkaServer {
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the server is stopping'));
     await Promise.all([this.#mesh?.leave(), this.#api.drain(drainMs), this.#joined?.stop()]);
+    await this.#loginServer?.stop();
     await this.#provisioner?.stop();
     await this.#traces?.stop();
     await this.#closeAdmin?.();
@@ -328,7 +341,11 @@ class TkaServer {
     const server = canonicalServer(`${scheme}://${host?.includes(':') ? `[${host}]` : host}:${port}`);
     const { signal } = this.#stopping;
     const isJoined = this.#joined?.active() === true;
-    const federation = { federationKey: () => this.#joined?.keyHash() };
+    const loginServer = this.#loginServer;
+    const federation = {
+      federationKey: () => this.#joined?.keyHash(),
+      ...(loginServer && { joined: () => (loginServer.isReady() ? joinedRows(loginServer.clusters) : undefined) }),
+    };
     this.#mesh = await joinMesh({
       config,
       env,

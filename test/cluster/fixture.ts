@@ -27,6 +27,7 @@ interface Manifest {
 }
 
 const plurals: Readonly<Record<string, string>> = {
+  Namespace: 'namespaces',
   CustomResourceDefinition: 'customresourcedefinitions',
   ServiceAccount: 'serviceaccounts',
   Role: 'roles',
@@ -39,6 +40,19 @@ const manifests = (file: string): Manifest[] =>
   parseAllDocuments(fs.readFileSync(path.join(import.meta.dirname, '../../deploy', file), 'utf8')).map(
     (document) => document.toJS() as Manifest,
   );
+
+/** Creates the objects in files of the chart, as they are. */
+export async function applyManifests(kube: Kube, ...files: readonly string[]): Promise<void> {
+  for (const object of files.flatMap((file) => manifests(path.join('chart/files', file)))) {
+    await kube.create(collectionOf(object), object);
+  }
+}
+
+/** Returns the API path of an object's collection. */
+function collectionOf({ apiVersion, kind, metadata: { namespace } }: Manifest): string {
+  const root = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+  return `${root}${namespace === undefined ? '' : `/namespaces/${namespace}`}/${plurals[kind]}`;
+}
 
 /** A namespace of one API server for a TKA server, with the server's own token and its exact rights. */
 export class Fixture {
@@ -59,7 +73,7 @@ export class Fixture {
     const kube = connectKube(kubeConfigFor(access));
     await kube.create('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
     for (const object of ['chart/files/crd.yaml', 'chart/files/rbac.yaml', 'roles.yaml'].flatMap(manifests)) {
-      const { apiVersion, kind, metadata, roleRef } = object;
+      const { kind, metadata, roleRef } = object;
       if (metadata.namespace !== undefined) metadata.namespace = namespace;
       for (const subject of object.subjects ?? []) subject.namespace = namespace;
       // Several namespaces share an API server.
@@ -73,9 +87,7 @@ export class Fixture {
         const annotations = { 'kubectl.kubernetes.io/last-applied-configuration': JSON.stringify(object) };
         Object.assign(metadata, { annotations: { ...metadata.annotations, ...annotations } });
       }
-      const root = apiVersion.includes('/') ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
-      const scope = metadata.namespace === undefined ? '' : `/namespaces/${namespace}`;
-      await kube.create(`${root}${scope}/${plurals[kind]}`, object).catch((error: unknown) => {
+      await kube.create(collectionOf(object), object).catch((error: unknown) => {
         if (!isStatus(error, 409)) throw error;
       });
     }
@@ -156,10 +168,10 @@ interface Established {
   readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
 
-/** Resolves when the API server serves the sign-ins. */
-export async function established(access: Access): Promise<void> {
+/** Resolves when the API server serves the sign-ins, or another kind. */
+export async function established(access: Access, name = 'tkasignins.tka.specht-labs.de'): Promise<void> {
   const crd = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
-  await until<Established>(access, crd, 'tkasignins.tka.specht-labs.de', (found) =>
+  await until<Established>(access, crd, name, (found) =>
     found?.status?.conditions?.some(({ type, status }) => type === 'Established' && status === 'True'),
   );
 }

@@ -29,6 +29,11 @@ export interface Kube {
    * longer than the requested time, or if the server reports an error (410: the version is too old).
    */
   watch<T>(path: string, resourceVersion: string, signal: AbortSignal): Promise<AsyncIterable<WatchEvent<T>>>;
+  /**
+   * Returns the time of the API server's clock, to about a second (Unix time in milliseconds). Before its first answer,
+   * returns the time of this machine's clock.
+   */
+  now(): number;
   /** Aborts running calls and closes the connections. */
   close(): void;
 }
@@ -69,6 +74,8 @@ export function segment(name: string): string {
 export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs = 20_000 }: KubeTimes = {}): Kube {
   const connections = new Connections(kubeConfig, timeoutMs);
   const closing = new AbortController();
+  // The API server's clock minus this machine's, in milliseconds.
+  let clockOffsetMs = 0;
 
   /** Sends a request. Resolves when the response begins. `late` is the timeout. */
   async function send(method: Method, path: string, late: AbortSignal, options: CallOptions = {}) {
@@ -91,6 +98,9 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
     const request = { method, path, headers, ...(body !== undefined && { body: JSON.stringify(body) }) };
     try {
       const received = await connections.send(request, late, ends);
+      // The header is in whole seconds.
+      const date = Date.parse(String(received.response.headers.date));
+      if (!Number.isNaN(date)) clockOffsetMs = date + 500 - Date.now();
       return { ...received, url, failed: (error: unknown) => failed(error, received) };
     } catch (error) {
       throw failed(error);
@@ -182,6 +192,7 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
       }
     },
     watch,
+    now: () => Date.now() + clockOffsetMs,
     close() {
       closing.abort(new Error('the server is stopping'));
       connections.close();

@@ -1,4 +1,4 @@
-// Kubernetes Events about sign-ins, for `kubectl describe tkasignin`. Best effort: answers do not wait for them, the
+// Kubernetes Events, for `kubectl describe`. Best effort: answers do not wait for them, the
 // queue and the rate are limited, and failed writes are dropped.
 import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
@@ -8,7 +8,25 @@ import { isStatus } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import { type Log, Seldom } from '../log/log.ts';
 import { microTime } from './lease.ts';
-import { apiVersion, group, paths, type TkaSignin } from './objects.ts';
+import { apiVersion, group, type Metadata, paths, type TkaSignin } from './objects.ts';
+
+/** The object that an Event is about. */
+export interface Regarding {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: Pick<Metadata, 'name' | 'uid' | 'resourceVersion'>;
+}
+
+/** What an Event says. */
+export interface Told {
+  readonly type: 'Normal' | 'Warning';
+  /** One word in CamelCase. */
+  readonly reason: string;
+  /** What the server did, one word in CamelCase. */
+  readonly action: string;
+  /** One line for people. It is cleaned and cut. */
+  readonly note: string;
+}
 
 export type EventReason = 'Provisioned' | 'Refused' | 'Expired' | 'Revoked' | 'Failed';
 
@@ -16,13 +34,34 @@ export type EventReason = 'Provisioned' | 'Refused' | 'Expired' | 'Revoked' | 'F
 const perSecond = 5;
 const burst = 100;
 const waitingLimit = 100;
-// An identical Event about the same sign-in is written at most once in this time.
+// An identical Event about the same object is written at most once in this time.
 const sameMs = 10 * 60_000;
 // Pause after the API server has forbidden an Event.
 const forbiddenMs = 10 * 60_000;
 
-/** Writes Events in the background. */
+/** Writes the Events of sign-ins. */
 export class SignInEvents {
+  readonly #events: ObjectEvents;
+
+  constructor(kube: Kube, namespace: string, log: Log) {
+    this.#events = new ObjectEvents(kube, namespace, log);
+  }
+
+  /** Queues an Event. Returns at once and never throws; drops the Event if a limit is reached. */
+  tell({ metadata }: TkaSignin, reason: EventReason, note: string): void {
+    const action = reason === 'Expired' || reason === 'Revoked' ? 'EndAccess' : 'ProvisionAccess';
+    const type = reason === 'Refused' || reason === 'Failed' ? 'Warning' : 'Normal';
+    this.#events.tell({ apiVersion, kind: 'TkaSignin', metadata }, { type, reason, action, note });
+  }
+
+  /** Stops sending and drops the queue. */
+  stop(): void {
+    this.#events.stop();
+  }
+}
+
+/** Writes Events about the objects of one namespace in the background. */
+export class ObjectEvents {
   readonly #kube: Kube;
   readonly #namespace: string;
   readonly #log: Log;
@@ -39,11 +78,11 @@ export class SignInEvents {
   }
 
   /** Queues an Event. Returns at once and never throws; drops the Event if a limit is reached. */
-  tell(signIn: TkaSignin, reason: EventReason, note: string): void {
-    const { uid } = signIn.metadata;
+  tell(regarding: Regarding, told: Told): void {
+    const { uid } = regarding.metadata;
     if (performance.now() < this.#silentUntil || this.#waiting.length >= waitingLimit) return;
-    if (!this.#said.is(`${uid} ${reason} ${note}`) || 'overMs' in this.#rate.take('', 0)) return;
-    this.#waiting.push(this.#eventOf(signIn, reason, note));
+    if (!this.#said.is(`${uid} ${told.reason} ${told.note}`) || 'overMs' in this.#rate.take('', 0)) return;
+    this.#waiting.push(this.#eventOf(regarding, told));
     if (!this.#isSending) void this.#send();
   }
 
@@ -74,18 +113,15 @@ export class SignInEvents {
   }
 
   /** Returns the object to create: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1 */
-  #eventOf({ metadata }: TkaSignin, reason: EventReason, note: string): object {
+  #eventOf({ metadata, ...of }: Regarding, { note, ...told }: Told): object {
     const { name, uid, resourceVersion } = metadata;
-    const regarding = { apiVersion, kind: 'TkaSignin', namespace: this.#namespace, name, uid, resourceVersion };
     return {
       apiVersion: 'events.k8s.io/v1',
       kind: 'Event',
       metadata: { name: `${name.slice(0, 200)}.${randomUUID()}`, namespace: this.#namespace },
       eventTime: microTime(),
-      regarding,
-      reason,
-      action: reason === 'Expired' || reason === 'Revoked' ? 'EndAccess' : 'ProvisionAccess',
-      type: reason === 'Refused' || reason === 'Failed' ? 'Warning' : 'Normal',
+      regarding: { ...of, namespace: this.#namespace, name, uid, resourceVersion },
+      ...told,
       note: cleanText(note, 1_000),
       reportingController: `${group}/tka-server`,
       reportingInstance: hostname().slice(0, 128) || 'tka-server',

@@ -24,9 +24,11 @@ export interface WatchOptions<T> {
   readonly onChange: (name: string, object: T | undefined) => void;
   /** Called whenever the watch breaks, before it is restarted. */
   readonly onBroken?: (() => void) | undefined;
+  /** Called when all objects have been listed: at the start, and again after some failures. Must not throw. */
+  readonly onListed?: (() => void) | undefined;
 }
 
-interface Collection<T> {
+export interface Collection<T> {
   readonly path: string;
   /** Name in the log: `sign-ins`. */
   readonly what: string;
@@ -89,8 +91,8 @@ export const watchBindings = (options: WatchOptions<ClusterRoleBinding>): Watche
   });
 
 /** Lists a collection and watches it until stopped. Restarts the watch after every failure. */
-function watchCollection<T extends Named>(
-  { kube, log, onChange, onBroken }: WatchOptions<T>,
+export function watchCollection<T extends Named>(
+  { kube, log, onChange, onBroken, onListed }: WatchOptions<T>,
   { path, what, hints, keep }: Collection<T>,
 ): Watched<T> {
   const stopping = new AbortController();
@@ -131,7 +133,10 @@ function watchCollection<T extends Named>(
   }
 
   async function follow(): Promise<void> {
-    version ??= await list();
+    if (version === undefined) {
+      version = await list();
+      onListed?.();
+    }
     const events = await kube.watch<T>(path, version, signal);
     const opened = performance.now();
     confirm();

@@ -1,0 +1,518 @@
+// A login server on a real API server: join tokens, joining, dialing, suspending and evicting clusters.
+import { afterAll, afterEach, beforeAll, describe, expect, inject, test, vi } from 'vitest';
+import { createJoinToken } from '../../src/server/federation/commands.ts';
+import { joinTokenType, readToken, tokenAnnotation, writeToken } from '../../src/server/federation/join-tokens.ts';
+import { keyHash, newKey, readKeys, writeKeys } from '../../src/server/federation/keys.ts';
+import { dataOf, federationPaths, type Secret, type TkaCluster, textsOf } from '../../src/server/federation/objects.ts';
+import type { Kube } from '../../src/server/kubernetes/kube.ts';
+import { Joiner, LoginCluster, type LoginReplica, tokenOfSecret } from './login-servers.ts';
+import { startRelay } from './relay.ts';
+
+const absent = typeof inject('assets') === 'string';
+const condition = (found: TkaCluster | undefined, wanted: string) =>
+  found?.status?.conditions?.find(({ type }) => type === wanted);
+
+describe.skipIf(absent)('a login server', () => {
+  let login: LoginCluster;
+
+  beforeAll(async () => {
+    login = await LoginCluster.start('127.0.0.21');
+  });
+  afterEach(() => login.clear());
+  afterAll(() => login?.stop());
+
+  const keysSecret = async (): Promise<Secret> => {
+    const found = await login.kube.get<Secret>(federationPaths.secrets('signing-key'));
+    if (found === undefined) throw new Error('there is no signing key');
+    return found;
+  };
+  const keysIn = (secret: Secret): string[] =>
+    readKeys(textsOf(secret).get('keys.pem') ?? '').map(({ publicKey }) => publicKey);
+  const remove = async ({ metadata: { name, uid } }: Secret): Promise<unknown> =>
+    await login.kube.remove(federationPaths.secrets(name), { uid });
+  const joined = async (name: string): Promise<Joiner> => await new Joiner(login, name).joined(await login.token(name));
+
+  describe('join tokens', () => {
+    test('a Secret without data is filled with endpoint and token, as the K10 guide has it', async () => {
+      await login.replicas(2);
+      const secret = await login.token('prod-eu');
+      const texts = textsOf(secret);
+      expect(secret.metadata.name).toMatch(/^join-token-secret-.{5}$/);
+      expect(texts.get('endpoint')).toBe('https://login.example.com:7947');
+      const [signs = ''] = keysIn(await keysSecret());
+      expect(readToken(texts.get('token') ?? '')).toMatchObject({
+        cluster: 'prod-eu',
+        secret: secret.metadata.name,
+        hash: keyHash(signs),
+      });
+    });
+
+    test('a Secret that was created before the first login server started is filled too', async () => {
+      const [secret] = await Promise.all([login.token('prod-eu'), login.replicas(1)]);
+      expect(await new Joiner(login, 'prod-eu').join(tokenOfSecret(secret))).toMatchObject({ ok: true });
+    });
+
+    test('a Secret without the name of a cluster gets an Event that says so', async () => {
+      await login.replicas(1);
+      const { metadata } = await login.kube.create<Secret>(federationPaths.secrets(), {
+        metadata: { generateName: 'join-token-secret-' },
+        type: joinTokenType,
+      });
+      await expect
+        .poll(() => login.events(metadata.name), { timeout: 20_000 })
+        .toEqual([
+          'Warning InvalidJoinToken the annotation tka.specht-labs.de/cluster-name is missing: the name for the cluster',
+        ]);
+    });
+
+    test('a cluster joins with its token, and gets a tunnel to each replica', async () => {
+      const [one, two] = (await login.replicas(2)) as [LoginReplica, LoginReplica];
+      const secret = await login.token('prod-eu');
+      const cluster = new Joiner(login, 'prod-eu');
+      expect(await cluster.join(tokenOfSecret(secret))).toEqual({
+        ok: true,
+        primary: 'login',
+        keys: keysIn(await keysSecret()),
+      });
+      expect((await login.cluster('prod-eu'))?.spec).toMatchObject({
+        publicKey: cluster.key.publicKey,
+        apiEndpoint: 'https://prod-eu.example.com',
+      });
+      await expect.poll(() => login.events('prod-eu'), { timeout: 20_000 }).toHaveLength(1);
+      cluster.dial();
+      await expect.poll(() => one.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
+      await expect.poll(() => two.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
+      expect(one.server.clusters.all().map(({ name }) => name)).toEqual(['prod-eu']);
+    });
+
+    test('a deleted Secret, wrong bytes, a wrong hash, another name: the token is rejected', async () => {
+      await login.replicas(1);
+      const revoked = await login.token('prod-eu');
+      await remove(revoked);
+      const secret = await login.token('prod-eu');
+      const content = readToken(tokenOfSecret(secret));
+      if (content === undefined) throw new Error('no token');
+      const cluster = new Joiner(login, 'prod-eu');
+      const notValid = {
+        ok: false,
+        code: 'rejected',
+        message: 'the join token is not valid: it was revoked, or another login server made it',
+      };
+      expect(await cluster.join(tokenOfSecret(revoked))).toEqual(notValid);
+      expect(await cluster.join(writeToken({ ...content, key: 'A'.repeat(43) }))).toEqual(notValid);
+      expect(await cluster.join(writeToken({ ...content, cluster: 'prod-us' }))).toEqual(notValid);
+      // The cluster itself notices a wrong hash, before it sends the token.
+      const other = keyHash(newKey().publicKey);
+      expect(await cluster.join(writeToken({ ...content, hash: other }))).toMatchObject({
+        ok: false,
+        code: 'rejected',
+      });
+      expect(await new Joiner(login, 'prod-us').join(tokenOfSecret(secret))).toEqual({
+        ok: false,
+        code: 'rejected',
+        message: 'the join token is not for the cluster name "prod-us"',
+      });
+      expect(await login.cluster('prod-eu')).toBeUndefined();
+      expect(await cluster.join(tokenOfSecret(secret))).toMatchObject({ ok: true });
+    });
+
+    test('a Secret of another type is no join token, whatever it contains', async () => {
+      await login.replicas(1);
+      const content = { cluster: 'prod-eu', secret: 'mine', key: 'A'.repeat(43), hash: '' };
+      const token = writeToken({ ...content, hash: keyHash(keysIn(await keysSecret())[0] ?? '') });
+      const annotations = { [tokenAnnotation.cluster]: 'prod-eu' };
+      await login.kube.create(federationPaths.secrets(), {
+        metadata: { name: 'mine', annotations },
+        data: dataOf({ token }),
+      });
+      expect(await new Joiner(login, 'prod-eu').join(token)).toMatchObject({ ok: false, code: 'rejected' });
+    });
+
+    test('a token ends after its ttl, from the creation of its Secret, by the clock of the API server', async () => {
+      await login.replicas(1);
+      const secret = await login.token('prod-eu', { ttl: '1s' });
+      const made = Date.parse(secret.metadata.creationTimestamp ?? '');
+      await expect.poll(() => apiNow(login.kube), { timeout: 20_000 }).toBeGreaterThan(made + 1_600);
+      expect(await new Joiner(login, 'prod-eu').join(tokenOfSecret(secret))).toEqual({
+        ok: false,
+        code: 'rejected',
+        message: 'the join token has expired: create a new one',
+      });
+      await expect
+        .poll(() => login.events(secret.metadata.name), { timeout: 20_000 })
+        .toEqual([expect.stringMatching(/^Warning JoinRefused refused a server at 127\.0\.0\.1: .* has expired/)]);
+    });
+
+    test('a token is used once; the same server may repeat, because an answer can be lost', async () => {
+      await login.replicas(2);
+      const secret = await login.token('prod-eu');
+      const cluster = new Joiner(login, 'prod-eu');
+      for (let time = 0; time < 3; time++) {
+        expect(await cluster.join(tokenOfSecret(secret))).toMatchObject({ ok: true });
+      }
+      await login.deleteCluster('prod-eu');
+      expect(await new Joiner(login, 'prod-eu').join(tokenOfSecret(secret))).toEqual({
+        ok: false,
+        code: 'rejected',
+        message: 'the join token has been used already: create a new one',
+      });
+      expect(
+        (await login.kube.get<Secret>(federationPaths.secrets(secret.metadata.name)))?.metadata.annotations,
+      ).toMatchObject({ [tokenAnnotation.usedBy]: keyHash(cluster.key.publicKey) });
+    });
+
+    test('two servers use one token at the same moment, each at another replica: one of them joins', async () => {
+      await login.replicas(2);
+      for (let round = 0; round < 5; round++) {
+        const name = `prod-${round}`;
+        const token = tokenOfSecret(await login.token(name));
+        const rivals = [new Joiner(login, name), new Joiner(login, name)];
+        const answers = await Promise.all(rivals.map((rival) => rival.join(token)));
+        expect(answers.map(({ ok }) => ok).sort()).toEqual([false, true]);
+        const winner = rivals[answers.findIndex(({ ok }) => ok)];
+        expect((await login.cluster(name))?.spec.publicKey).toBe(winner?.key.publicKey);
+      }
+    });
+
+    test('a token with three uses lets three keys in, one after the other', async () => {
+      await login.replicas(1);
+      const token = tokenOfSecret(await login.token('prod-eu', { uses: '3' }));
+      for (let time = 0; time < 3; time++) {
+        expect(await new Joiner(login, 'prod-eu').join(token)).toMatchObject({ ok: true });
+        await login.deleteCluster('prod-eu');
+      }
+      expect(await new Joiner(login, 'prod-eu').join(token)).toMatchObject({ ok: false, code: 'rejected' });
+    });
+
+    test('the command creates a token; without a login server it says so, and leaves nothing behind', async () => {
+      const { signal } = new AbortController();
+      const create = { kube: login.kube, cluster: 'prod-eu', ttl: '2h', uses: '1', signal };
+      await expect(createJoinToken({ ...create, fillMs: 500 })).rejects.toThrow(
+        'no login server has filled the join token for "prod-eu"',
+      );
+      const left: string[] = [];
+      for await (const { metadata } of login.kube.list<Secret>(federationPaths.secrets())) left.push(metadata.name);
+      expect(left).toEqual([]);
+      await login.replicas(1);
+      // With the rights of the server, as in its pod.
+      const { name, endpoint, token } = await createJoinToken({ ...create, kube: login.serverKube() });
+      expect(endpoint).toBe('https://login.example.com:7947');
+      const secret = await login.kube.get<Secret>(federationPaths.secrets(name));
+      expect(secret?.metadata.annotations).toMatchObject({ [tokenAnnotation.ttl]: '2h' });
+      expect(await new Joiner(login, 'prod-eu').join(token)).toMatchObject({ ok: true });
+    });
+  });
+
+  describe('conflicts', () => {
+    test('a name that another key has joined with is rejected; the joined cluster keeps its tunnels', async () => {
+      const [replica] = (await login.replicas(1)) as [LoginReplica];
+      const first = await joined('prod-eu');
+      first.dial();
+      await expect.poll(() => replica.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
+      const secret = await login.token('prod-eu');
+      const message = 'another cluster has joined as "prod-eu": if it is gone, delete its TkaCluster';
+      const thief = new Joiner(login, 'prod-eu');
+      expect(await thief.join(tokenOfSecret(secret))).toEqual({ ok: false, code: 'rejected', message });
+      for (const object of ['prod-eu', secret.metadata.name]) {
+        await expect
+          .poll(() => login.events(object), { timeout: 20_000 })
+          .toContainEqual(
+            expect.stringMatching(/^Warning Conflict refused a server at 127\.0\.0\.1 with the token of /),
+          );
+      }
+      const cluster = replica.server.clusters.get('prod-eu');
+      expect(cluster?.conflict).toBeUndefined();
+      expect(cluster?.tunnels).toHaveLength(1);
+      // The token was not used up.
+      await login.deleteCluster('prod-eu');
+      expect(await thief.join(tokenOfSecret(secret))).toMatchObject({ ok: true });
+    });
+
+    test.for([
+      ['the name of the login server itself', 'login', undefined],
+      ['the API endpoint of the login server itself', 'a', 'https://login-api.example.com'],
+      ['the name of a cluster in the mesh', 'in-mesh', undefined],
+      ['the API endpoint of a cluster in the mesh', 'a', 'https://mesh-api.example.com'],
+      ['the API endpoint of another joined cluster', 'a', 'https://first.example.com'],
+    ] as const)('%s is rejected', async ([, name, apiEndpoint]) => {
+      await login.replicas(1, { members: () => [{ cluster: 'in-mesh', apiEndpoint: 'https://mesh-api.example.com' }] });
+      await joined('first');
+      const secret = await login.token(name);
+      const cluster = new Joiner(login, name);
+      if (apiEndpoint !== undefined) cluster.statement = { ...cluster.statement, apiEndpoint };
+      expect(await cluster.join(tokenOfSecret(secret))).toMatchObject({ ok: false, code: 'rejected' });
+      expect(await login.cluster(name)).toBeUndefined();
+      await expect
+        .poll(() => login.events(secret.metadata.name), { timeout: 20_000 })
+        .toEqual([expect.stringMatching(/^Warning Conflict /)]);
+    });
+
+    test('a cluster whose key a member of the mesh names may have that name and endpoint', async () => {
+      const key = newKey();
+      const member = {
+        cluster: 'both',
+        apiEndpoint: 'https://both.example.com',
+        federationKey: keyHash(key.publicKey),
+      };
+      const [replica] = (await login.replicas(1, { members: () => [member] })) as [LoginReplica];
+      await new Joiner(login, 'both', key).joined(await login.token('both'));
+      expect(replica.server.clusters.get('both')).toMatchObject({ direct: true, conflict: undefined });
+    });
+
+    test('a member of the mesh that comes later has the name: the joined cluster is in conflict until it leaves', async () => {
+      let members: { cluster: string; apiEndpoint: string }[] = [];
+      const [replica] = (await login.replicas(1, { members: () => members })) as [LoginReplica];
+      await joined('prod-eu');
+      await login.clusterIs('prod-eu', (found) => condition(found, 'Conflict')?.status === 'False');
+      members = [{ cluster: 'prod-eu', apiEndpoint: 'https://elsewhere.example.com' }];
+      await login.clusterIs('prod-eu', (found) => condition(found, 'Conflict')?.reason === 'NameTaken');
+      expect(replica.server.clusters.get('prod-eu')?.conflict).toBe('"prod-eu" is the name of a cluster in the mesh');
+      await expect
+        .poll(() => login.events('prod-eu'), { timeout: 20_000 })
+        .toContainEqual('Warning Conflict "prod-eu" is the name of a cluster in the mesh');
+      members = [];
+      await login.clusterIs('prod-eu', (found) => condition(found, 'Conflict')?.status === 'False');
+      expect(replica.server.clusters.get('prod-eu')?.conflict).toBeUndefined();
+    });
+
+    test('a cluster that states another endpoint later is in conflict until spec.apiEndpoint is edited', async () => {
+      const replicas = await login.replicas(2);
+      const cluster = await joined('prod-eu');
+      cluster.statement = { ...cluster.statement, apiEndpoint: 'https://new.example.com', version: '2.0.0' };
+      cluster.dial();
+      await login.clusterIs('prod-eu', (found) => condition(found, 'Conflict')?.reason === 'EndpointChanged');
+      for (const { server } of replicas) {
+        await expect
+          .poll(() => server.clusters.get('prod-eu')?.conflict, { timeout: 20_000 })
+          .toContain('edit spec.apiEndpoint');
+        expect(server.clusters.get('prod-eu')?.apiEndpoint).toBe('https://prod-eu.example.com');
+      }
+      await login.kube.patch(federationPaths.clusters('prod-eu'), { spec: { apiEndpoint: 'https://new.example.com' } });
+      await login.clusterIs('prod-eu', (found) => condition(found, 'Conflict')?.status === 'False');
+      for (const { server } of replicas) {
+        await expect.poll(() => server.clusters.get('prod-eu')?.conflict, { timeout: 20_000 }).toBeUndefined();
+        expect(server.clusters.get('prod-eu')?.apiEndpoint).toBe('https://new.example.com');
+      }
+    });
+  });
+
+  describe('dials', () => {
+    test('a cluster that is not joined, or with another key, is evicted', async () => {
+      await login.replicas(1);
+      const cluster = await joined('prod-eu');
+      const stranger = new Joiner(login, 'other', cluster.key);
+      stranger.keys = cluster.keys;
+      expect(await stranger.dial().evicted).toContain('the cluster "other" is not joined to this login server');
+      const thief = new Joiner(login, 'prod-eu');
+      thief.keys = cluster.keys;
+      expect(await thief.dial().evicted).toContain('is joined to this login server with another key');
+    });
+
+    test('a TkaCluster that the watch has not reported yet is read before anything is refused', async () => {
+      const relay = await startRelay(login.api.server);
+      const [replica] = (await login.replicas(1, { access: { ...login.api, server: relay.url } })) as [LoginReplica];
+      try {
+        const cluster = new Joiner(login, 'prod-eu');
+        cluster.keys = keysIn(await keysSecret());
+        relay.cut();
+        // The API server is away: nothing is known about the cluster.
+        const { tunnels } = cluster.dial();
+        await expect.poll(() => tunnels.counts().failed.unavailable ?? 0, { timeout: 30_000 }).toBeGreaterThan(0);
+        expect(
+          await cluster.join(
+            writeToken({ cluster: 'prod-eu', secret: 's', key: 'A'.repeat(43), hash: keyHash(cluster.keys[0] ?? '') }),
+          ),
+        ).toMatchObject({ ok: false, code: 'unavailable' });
+        await login.kube.create(federationPaths.clusters(), {
+          apiVersion: 'tka.specht-labs.de/v1alpha1',
+          kind: 'TkaCluster',
+          metadata: { name: 'prod-eu' },
+          spec: { publicKey: cluster.key.publicKey, apiEndpoint: 'https://prod-eu.example.com' },
+        });
+        await relay.heal();
+        await expect.poll(() => replica.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 30_000 }).toBe(1);
+      } finally {
+        await replica.stop();
+        relay.close();
+      }
+    });
+
+    test('tunnels stay, and known clusters get new ones, while the API server is away', async () => {
+      const relay = await startRelay(login.api.server);
+      const [replica] = (await login.replicas(1, { access: { ...login.api, server: relay.url } })) as [LoginReplica];
+      try {
+        const cluster = await joined('prod-eu');
+        cluster.dial('0');
+        await expect.poll(() => replica.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
+        relay.cut();
+        cluster.dial('1');
+        await expect.poll(() => replica.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(2);
+        await relay.heal();
+        await login.clusterIs('prod-eu', (found) => found?.status?.connected);
+      } finally {
+        await replica.stop();
+        relay.close();
+      }
+    });
+  });
+
+  describe('administrators', () => {
+    test('suspend a cluster, and resume it: its tunnels stay open', async () => {
+      const replicas = await login.replicas(2);
+      const cluster = await joined('prod-eu');
+      cluster.dial();
+      for (const suspended of [true, false]) {
+        await login.kube.patch(federationPaths.clusters('prod-eu'), { spec: { suspended } });
+        for (const { server } of replicas) {
+          await expect.poll(() => server.clusters.get('prod-eu')?.suspended, { timeout: 20_000 }).toBe(suspended);
+          await expect.poll(() => server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
+        }
+        await login.clusterIs(
+          'prod-eu',
+          (found) => condition(found, 'Suspended')?.status === (suspended ? 'True' : 'False'),
+        );
+      }
+      const said = async (): Promise<readonly string[]> =>
+        (await login.events('prod-eu')).filter((event) => /Suspended|Resumed/.test(event)).sort();
+      await expect
+        .poll(said, { timeout: 20_000 })
+        .toEqual(['Normal Resumed sign-ins are possible', 'Normal Suspended spec.suspended stops sign-ins']);
+    });
+
+    test('delete a TkaCluster: every replica tells the cluster, closes its tunnels and takes no new ones', async () => {
+      const replicas = await login.replicas(2);
+      const cluster = await joined('prod-eu');
+      const { requests, tunnels, evicted } = cluster.dial();
+      await expect.poll(() => tunnels.connected().length, { timeout: 20_000 }).toBe(2);
+      for (const { server } of replicas) {
+        await expect.poll(() => server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
+      }
+      await login.deleteCluster('prod-eu');
+      expect(await evicted).toContain('is not joined to this login server');
+      await expect.poll(() => requests.length, { timeout: 20_000 }).toBe(2);
+      for (const { method, path } of requests) expect(`${method} ${path}`).toBe('POST /tka-federation/v1/evicted');
+      await expect.poll(() => tunnels.connected().length, { timeout: 20_000 }).toBe(0);
+      for (const { server } of replicas) expect(server.clusters.get('prod-eu')).toBeUndefined();
+      await expect
+        .poll(async () => (await login.events('prod-eu')).filter((event) => event.includes(' Evicted ')), {
+          timeout: 20_000,
+        })
+        .toHaveLength(2);
+      // It may come back with a new token.
+      await cluster.joined(await login.token('prod-eu'));
+      expect(cluster.dial().tunnels.problem()).toBeUndefined();
+      await login.clusterIs('prod-eu', (found) => found?.status?.connected);
+    });
+
+    test('label a cluster: every replica sees the labels of the TkaCluster, not those that it states', async () => {
+      const replicas = await login.replicas(2);
+      const cluster = await joined('prod-eu');
+      cluster.statement = { ...cluster.statement, labels: { env: 'forged' } };
+      cluster.dial();
+      await login.kube.patch(federationPaths.clusters('prod-eu'), { metadata: { labels: { env: 'prod' } } });
+      for (const { server } of replicas) {
+        await expect.poll(() => server.clusters.get('prod-eu')?.labels, { timeout: 20_000 }).toEqual({ env: 'prod' });
+        await expect
+          .poll(() => server.clusters.get('prod-eu')?.statement?.labels, { timeout: 20_000 })
+          .toEqual({ env: 'forged' });
+      }
+    });
+  });
+
+  describe('the status of a TkaCluster', () => {
+    test('says what the cluster stated, and which replicas have a tunnel', async () => {
+      const [one, two] = (await login.replicas(2)) as [LoginReplica, LoginReplica];
+      const cluster = await joined('prod-eu');
+      const { tunnels } = cluster.dial();
+      await login.clusterIs(
+        'prod-eu',
+        (found) => found?.status?.replicas?.filter(({ connected }) => connected).length === 2,
+      );
+      const { status } = (await login.cluster('prod-eu')) as TkaCluster;
+      expect(status).toMatchObject({ connected: true, version: '1.0.0', endpoint: 'https://prod-eu.example.com' });
+      expect(Date.now() - Date.parse(status?.lastSeen ?? '')).toBeLessThan(60_000);
+      // A replica that is gone does not count any more. The other one has still seen the cluster.
+      await two.stop();
+      await login.clusterIs('prod-eu', (found) => found?.status?.replicas?.length === 1);
+      expect((await login.cluster('prod-eu'))?.status?.connected).toBe(true);
+      await tunnels.close();
+      await login.clusterIs('prod-eu', (found) => condition(found, 'Connected')?.status === 'False');
+      expect((await login.cluster('prod-eu'))?.status?.connected).toBe(false);
+      expect(one.server.clusters.get('prod-eu')?.lastSeen).toBeGreaterThan(0);
+    });
+  });
+
+  describe('the signing key', () => {
+    test('is created once by replicas that start together, which all use it', async () => {
+      const replicas = Array.from({ length: 4 }, () => login.startReplica());
+      await Promise.all(replicas.map(({ server }) => server.listening()));
+      const [created] = keysIn(await keysSecret());
+      for (let i = 0; i < 4; i++) {
+        const answer = await new Joiner(login, `c${i}`).join(tokenOfSecret(await login.token(`c${i}`)));
+        expect(answer).toMatchObject({ ok: true, keys: [created] });
+      }
+    });
+
+    test('is rotated by editing its list: joined clusters learn the new key; a broken list changes nothing', async () => {
+      const replicas = await login.replicas(2);
+      const cluster = await joined('prod-eu');
+      cluster.dial();
+      const before = await keysSecret();
+      const old = readKeys(textsOf(before).get('keys.pem') ?? '');
+      const put = (text: string) =>
+        login.kube.patch(federationPaths.secrets('signing-key'), { data: dataOf({ 'keys.pem': text }) });
+      const next = newKey();
+      await put(writeKeys([next, ...old]));
+      const both = [next, ...old].map(({ publicKey }) => publicKey);
+      await vi.waitUntil(() => cluster.keys.join() === both.join(), { timeout: 30_000, interval: 50 });
+
+      await put('not a key');
+      for (const replica of replicas) {
+        await expect
+          .poll(() => replica.server.problem(), { timeout: 20_000 })
+          .toBe('the Secret tka-federation/signing-key cannot be used: there is no private key (PKCS#8, PEM)');
+      }
+      const late = await joined('late');
+      expect(late.keys).toEqual(both);
+      await put(writeKeys([next]));
+      await vi.waitUntil(() => cluster.keys.join() === next.publicKey, { timeout: 30_000, interval: 50 });
+      for (const { server } of replicas) {
+        await expect.poll(() => server.problem(), { timeout: 20_000 }).toBeUndefined();
+        await expect.poll(() => server.clusters.get('prod-eu')?.tunnels.length, { timeout: 30_000 }).toBe(1);
+      }
+    });
+
+    test('is written again if its Secret is deleted, because joined clusters know no other', async () => {
+      await login.replicas(2);
+      const before = await keysSecret();
+      await remove(before);
+      await expect
+        .poll(async () => (await login.kube.get<Secret>(federationPaths.secrets('signing-key')))?.data, {
+          timeout: 20_000,
+        })
+        .toEqual(before.data);
+    });
+  });
+
+  test('the rights of the manifests are enough, and give no Secret of another namespace', async () => {
+    const [replica] = (await login.replicas(1)) as [LoginReplica];
+    const cluster = await joined('prod-eu');
+    cluster.dial();
+    await login.clusterIs('prod-eu', (found) => found?.status?.connected);
+    await login.deleteCluster('prod-eu');
+    await expect.poll(() => replica.server.clusters.all(), { timeout: 20_000 }).toEqual([]);
+    expect(replica.lines.filter((line) => /forbidden/.test(line))).toEqual([]);
+    const kube = login.serverKube();
+    for (const namespace of ['tka-system', 'kube-system', 'default']) {
+      await expect(kube.get(`/api/v1/namespaces/${namespace}/secrets/any`)).rejects.toThrow(/is forbidden/);
+    }
+    await expect(kube.remove(federationPaths.clusters('prod-eu'), { uid: 'any' })).rejects.toThrow(/is forbidden/);
+    kube.close();
+  });
+});
+
+/** Returns the API server's time. */
+async function apiNow(kube: Kube): Promise<number> {
+  await kube.get('/api/v1/namespaces/default');
+  return kube.now();
+}

@@ -1,0 +1,80 @@
+import { expect, it } from 'vitest';
+import { readToken, termsOf, ttlOf, writeToken } from '../../../src/server/federation/join-tokens.ts';
+import type { Secret } from '../../../src/server/federation/objects.ts';
+
+const hash = 'h'.repeat(43);
+const content = { cluster: 'prod-eu', secret: 'join-token-x7k2p', key: 'k'.repeat(43), hash };
+const coded = (json: object): string => `tka-join-${Buffer.from(JSON.stringify(json)).toString('base64url')}`;
+const secretWith = (annotations: Readonly<Record<string, string>>): Secret => ({
+  metadata: { name: 'join-token-x7k2p', uid: 'u', resourceVersion: '1', annotations },
+});
+const annotation = (name: string) => `tka.specht-labs.de/${name}`;
+
+it('reads the token that it writes', () => {
+  expect(readToken(writeToken(content))).toEqual(content);
+});
+
+it.each([
+  ['nothing', ''],
+  ['another word', 'tka-token-e30'],
+  ['no JSON', `tka-join-${Buffer.from('{').toString('base64url')}`],
+  ['another version', coded({ ...content, v: 2 })],
+  ['no version', coded(content)],
+  ['a name that is no DNS label', coded({ ...content, v: 1, cluster: 'prod/eu' })],
+  ['a Secret in another namespace', coded({ ...content, v: 1, secret: '../tka-system/key' })],
+  ['a Secret whose name is too long', coded({ ...content, v: 1, secret: 'a'.repeat(254) })],
+  ['a short key', coded({ ...content, v: 1, key: 'k' })],
+  ['a hash that is none', coded({ ...content, v: 1, hash: 7 })],
+  ['more than 4 KiB', coded({ ...content, v: 1, more: 'm'.repeat(4096) })],
+])('reads no token from %s', (_, token) => {
+  expect(readToken(token)).toBeUndefined();
+});
+
+it('is valid for 24 hours and for one use unless an annotation says something else', () => {
+  const name = { [annotation('cluster-name')]: 'prod-eu' };
+  expect(termsOf(secretWith(name))).toEqual({ cluster: 'prod-eu', ttlMs: 86_400_000, uses: 1, usedBy: [] });
+  const given = { ...name, [annotation('ttl')]: '1h30m', [annotation('uses')]: '3' };
+  const usedBy = `${hash},${hash},no hash`;
+  expect(termsOf(secretWith({ ...given, [annotation('used-by')]: usedBy }))).toEqual({
+    cluster: 'prod-eu',
+    ttlMs: 5_400_000,
+    uses: 3,
+    usedBy: [hash],
+  });
+});
+
+it.each([
+  ['cluster-name', undefined, 'the annotation tka.specht-labs.de/cluster-name is missing: the name for the cluster'],
+  ['cluster-name', 'Prod', 'tka.specht-labs.de/cluster-name: "Prod" is not a DNS label, like "prod-eu"'],
+  ['ttl', '0s', 'tka.specht-labs.de/ttl: "0s" is not a duration from 1s to 8760h, like "24h"'],
+  ['ttl', 'a day', 'tka.specht-labs.de/ttl: "a day" is not a duration from 1s to 8760h, like "24h"'],
+  ['uses', '0', 'tka.specht-labs.de/uses: "0" is not a whole number from 1 to 1000'],
+  ['uses', '1e3', 'tka.specht-labs.de/uses: "1e3" is not a whole number from 1 to 1000'],
+  ['uses', '1001', 'tka.specht-labs.de/uses: "1001" is not a whole number from 1 to 1000'],
+])('says what is wrong with %s: %s', (name, value, problem) => {
+  const { [annotation(name)]: _, ...rest } = { [annotation('cluster-name')]: 'prod-eu' };
+  expect(
+    termsOf(
+      secretWith(
+        value === undefined
+          ? rest
+          : {
+              ...rest,
+              ...(name === 'cluster-name' ? {} : { [annotation('cluster-name')]: 'prod-eu' }),
+              [annotation(name)]: value,
+            },
+      ),
+    ),
+  ).toBe(problem);
+});
+
+it.each([
+  ['1s', 1_000],
+  ['8760h', 31_536_000_000],
+  ['999ms', undefined],
+  ['8761h', undefined],
+  ['-1h', undefined],
+  ['9'.repeat(100), undefined],
+])('a ttl of %s is %s ms', (text, ms) => {
+  expect(ttlOf(text)).toBe(ms);
+});

@@ -1,0 +1,26 @@
+// What members of a mesh claim, without a mesh.
+import type { MeshClaims } from '../../../src/server/federation/conflicts.ts';
+import { Claims } from '../../../src/server/mesh/claims.ts';
+import type { MemberRecord } from '../../../src/server/mesh/member.ts';
+
+export type Member = Pick<MemberRecord, 'apiEndpoint'> & Partial<MemberRecord>;
+
+/** Returns the claims of members as they are at each call. */
+export const claimsOf =
+  (members: () => readonly Member[]): MeshClaims =>
+  (cluster, apiEndpoint) => {
+    const known = members().map((member, i) => ({
+      name: `member-${i}`,
+      record: {
+        server: `https://member-${i}.example.com`,
+        gossipPort: 1,
+        labels: {},
+        version: '',
+        left: false,
+        ...member,
+      },
+      state: 'healthy' as const,
+      lastSeen: 0,
+    }));
+    return new Claims(known, 'member-0').of(cluster, apiEndpoint);
+  };
