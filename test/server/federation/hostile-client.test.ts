@@ -1,5 +1,4 @@
 // What anyone can send to the login server's listener for tunnels.
-import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { connect as connectTcp } from 'node:net';
 import { connect } from 'node:tls';
@@ -8,7 +7,7 @@ import { newKey, sign, verify } from '../../../src/server/federation/keys.ts';
 import { networkOf } from '../../../src/server/federation/strangers.ts';
 import { until } from '../../fixtures/wait.ts';
 import { authority, fields, files, joined, login, loginKey, OpenAdmission, ownKey } from './fixture.ts';
-import { exporterOf, helloOf, id, type RawClient, rawClient, transcript, upgrade } from './wire.ts';
+import { closed as closing, exporterOf, helloOf, id, type RawClient, rawClient, transcript, upgrade } from './wire.ts';
 
 test('the handshake as it is written down', async () => {
   const { listener, next } = await login({ replicas: () => 2 });
@@ -230,11 +229,11 @@ test('a connection without TLS, and one with an older TLS, are closed', async ()
   const plain = connectTcp(listener.port, '127.0.0.1').on('error', () => {});
   plain.write('GET / HTTP/1.1\r\n\r\n');
   plain.resume();
-  await once(plain, 'close');
+  await closing(plain);
   const silent = connectTcp(listener.port, '127.0.0.1')
     .on('error', () => {})
     .resume();
-  await once(silent, 'close');
+  await closing(silent);
   const old = rawClient(listener.port, { maxVersion: 'TLSv1.2' });
   await expect(old).rejects.toThrow(/alert protocol version/);
   expect(listener.counts().refused).toEqual({ tls: 2, timeout: 1 });

@@ -6,6 +6,7 @@ import { type Tunnel, TunnelError } from '../../../src/server/federation/contrac
 import { introduceToDial } from '../../../src/server/federation/handshake.ts';
 import { ask, authority, joined, type Login, login, loginKey, ownKey, statement } from './fixture.ts';
 import { block, endHeaders, endStream, frame, headOf, RawPeer, type, uint32 } from './frames.ts';
+import { closed } from './wire.ts';
 
 const times = { pingMs: 100 };
 const unanswered = 'the joined server ended the request without a complete answer';
@@ -353,7 +354,7 @@ test.each<[string, (socket: TLSSocket) => unknown]>([
   const socket = await handshake('mallory');
   socket.on('error', () => {}).resume();
   speak(socket);
-  await once(socket, 'close');
+  await closed(socket);
   expect(server.listener.tunnels()).toEqual([]);
   expect(server.listener.counts()).toMatchObject({ opened: 0, closed: {} });
 });

@@ -1,6 +1,7 @@
 // The handshake by hand, apart from the code under test: it pins the wire format, and sends what no honest side would.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import { type FederationKey, sign } from '../../../src/server/federation/keys.ts';
 import { authority, ownKey, statement } from './fixture.ts';
@@ -36,6 +37,25 @@ export const helloOf = (more: Record<string, unknown> = {}): string =>
     ...more,
   });
 
+/** Resolves when a connection is closed. (`once` rejects if it ends with an error.) */
+export function closed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    if (socket.closed) resolve();
+    else socket.once('close', () => resolve());
+  });
+}
+
+/** Resolves when there is something to read, or nothing more will come. */
+function changed(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const over = (): void => {
+      for (const event of ['data', 'end', 'close']) socket.off(event, over);
+      resolve();
+    };
+    for (const event of ['data', 'end', 'close']) socket.on(event, over);
+  });
+}
+
 /** A TLS connection to a listener, with reading by lines. */
 export class RawClient {
   readonly socket: TLSSocket;
@@ -70,19 +90,15 @@ export class RawClient {
         return found;
       }
       if (this.socket.destroyed || this.socket.readableEnded) return undefined;
-      const over = new AbortController();
-      const events = ['data', 'end', 'close'].map((event) => once(this.socket, event, over));
-      await Promise.race(events);
-      over.abort();
-      await Promise.allSettled(events);
+      await changed(this.socket);
     }
   }
 
   line = (): Promise<string | undefined> => this.until('\n');
 
   /** Resolves when the connection is closed. */
-  async closed(): Promise<void> {
-    if (!this.socket.closed) await once(this.socket, 'close');
+  closed(): Promise<void> {
+    return closed(this.socket);
   }
 
   /** Sends the first message. Resolves with the lines so far: the own one, and two of the login server. */
