@@ -320,9 +320,9 @@ class TkaServer {
   }
 
   #onRequest(answered: Answered): void {
-    const { id, method, path, status, refusal, caller, address, port } = answered;
+    const { id, method, path, status, refusal, caller, through, address, port } = answered;
     const ms = Math.round(answered.ms * 10) / 10;
-    const told = caller && { login: caller.login, login_server: caller.through, role: caller.role || undefined };
+    const told = { login: caller?.login, login_server: through, role: caller?.role || undefined };
     this.#options.log.info({ request: id, method, path, status, refusal, ms, address, port, ...told }, 'request');
     this.#metrics.request(answered);
     this.#traces?.request(answered);

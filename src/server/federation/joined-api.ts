@@ -66,6 +66,7 @@ export class JoinedApi {
   /** Answers a request that came through a tunnel. Never rejects. The signal is aborted when nobody waits any more. */
   async answer(request: TunnelRequest, tunnel: OwnTunnel, signal: AbortSignal): Promise<TunnelAnswer> {
     const { method, path } = request;
+    const { primary: through } = tunnel;
     const started = performance.now();
     const id = requestId(request.id);
     const told: Told = {};
@@ -85,7 +86,7 @@ export class JoinedApi {
       const origin = caller?.tagged ?? {};
       const { status, access } = answer;
       const decided = { id, method, route: path, status, refusal, caller, origin, address: undefined, access };
-      this.#options.onDecided?.(decided);
+      this.#options.onDecided?.({ ...decided, through });
     }
     this.#options.onRequest?.({
       id,
@@ -97,6 +98,7 @@ export class JoinedApi {
       reason,
       ms: performance.now() - started,
       caller,
+      through,
       address: undefined,
       port: undefined,
     });

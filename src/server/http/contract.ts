@@ -191,6 +191,8 @@ export interface Decided {
   readonly status: number;
   readonly refusal: string | undefined;
   readonly caller: Caller | undefined;
+  /** The name of the login server's cluster, if the request came through one. Known even if the caller is not. */
+  readonly through?: string;
   readonly origin: Origin;
   /** The address of the connection. */
   readonly address: string | undefined;
@@ -215,6 +217,8 @@ export interface Answered {
   readonly ms: number;
   /** Set if the caller was identified. */
   readonly caller: Caller | undefined;
+  /** The name of the login server's cluster, if the request came through one. Known even if the caller is not. */
+  readonly through?: string;
   readonly address: string | undefined;
   readonly port: number | undefined;
 }

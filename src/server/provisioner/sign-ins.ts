@@ -390,7 +390,8 @@ export function createSignIns(options: SignInsOptions): FederatedSignIns {
       const ending: TkaSignin[] = [];
       for await (const listed of kube.list<TkaSignin>(paths.signIns(namespace)))
         if (throughOf(listed) === loginServer && !isLeaving(listed)) ending.push(withSpec(listed));
-      log.info({ login_server: loginServer, count: ending.length }, 'all access through a login server ends');
+      const { length } = ending;
+      if (length > 0) log.info({ login_server: loginServer, count: length }, 'all access through a login server ends');
       let count = 0;
       const onGone = (signIn: TkaSignin): void => {
         count++;

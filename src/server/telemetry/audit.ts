@@ -55,7 +55,7 @@ const reads: Readonly<Record<string, string>> = {
  * that is not ready yet.
  */
 export function eventOf(decided: Decided): AuditEvent | undefined {
-  const { id, method, route, cluster, status, refusal, caller, origin, address: from, access } = decided;
+  const { id, method, route, cluster, status, refusal, caller, through, origin, address: from, access } = decided;
   const what = `${method} ${route}`;
   const change = changes[what];
   const isRefused = status >= 400 && status < 499;
@@ -63,7 +63,7 @@ export function eventOf(decided: Decided): AuditEvent | undefined {
   const address = from === undefined || isLoopback(from) ? (origin.address ?? from) : from;
   const { node, tags, login = caller?.login } = origin;
   const { role = caller?.role, until, account } = access ?? {};
-  const [joined_cluster, login_server] = [cluster, caller?.through];
+  const [joined_cluster, login_server] = [cluster, through ?? caller?.through];
   const where = { joined_cluster, request: id, login, login_server, node, address, tags };
   const rest = { reason: refusal, ...where, role, until, account };
   if (isRefused) return { event: 'refusal', outcome: 'refused', asked: change ?? reads[what], ...rest };

@@ -286,6 +286,9 @@ describe('a request is refused, and asks nobody', () => {
     expect(answer).toMatchObject({ status: 401, json: { message: assertionRefused, cause: { message: why } } });
     expect(one.asked).toEqual([]);
     expect(one.requests[0]).toMatchObject({ status: 401, refusal: `${assertionRefused}: ${why}`, caller: undefined });
+    // The tunnel is the login server's, whatever comes through it.
+    expect(one.requests[0]).toMatchObject({ through: 'eu' });
+    expect(eventOf(one.decisions[0] as Decided)).toMatchObject({ event: 'refusal', login_server: 'eu' });
     // A new handshake measures the clocks and learns the keys.
     expect(one.redials).toEqual(redials ? [`an assertion was not accepted: ${why}`] : []);
   });
