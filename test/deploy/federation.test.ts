@@ -6,7 +6,6 @@ import { describe, expect, it } from 'vitest';
 import { loadConfig } from '../../src/server/config/config.ts';
 import { variableOf } from '../../src/server/config/keys.ts';
 import { federationNamespace } from '../../src/server/federation/objects.ts';
-import { needsTailnet } from '../../src/server/tailnet/place.ts';
 import { testFolder } from '../fixtures/temporary.ts';
 import { misfits } from './consistency.ts';
 import { allOf, configIn, deploy, noKubectl, only, overlay, render } from './render.ts';
@@ -124,17 +123,13 @@ describe.skipIf(noKubectl)(`the manifests of a federation${noKubectl === undefin
     });
   });
 
-  it('leave out Tailscale completely', async () => {
+  it('leave out Tailscale completely', () => {
     const objects = rendered(['joined-cluster', 'without-tailscale']);
     const pod = podOf(objects);
     expect(pod.initContainers).toBeUndefined();
     expect(only(objects, 'StatefulSet').spec?.volumeClaimTemplates).toBeUndefined();
     expect(pod.volumes?.map(({ name }) => name).sort()).toEqual(['config', 'join', 'run', 'token']);
-    const config = await configOf(objects);
-    expect(needsTailnet(config)).toBe(false);
-    // Nothing outside the pod reaches the API, but the kubelet reaches the probes.
-    expect(config.get('server.host')).toBe('127.0.0.1');
-    expect(config.get('health.host')).toBe('::');
+    // Without TS_SOCKET, the server does not wait for tailscaled.
     expect(JSON.stringify(pod)).not.toMatch(/tailscale\/|TS_|1055/);
     const { ingress, egress } = only(objects, 'NetworkPolicy').spec ?? {};
     expect(ingress).toEqual([]);
@@ -149,9 +144,6 @@ describe.skipIf(noKubectl)(`the manifests of a federation${noKubectl === undefin
       'federation.listen',
       'federation.certFile',
       'federation.keyFile',
-      'server.host',
-      'tailscale.port',
-      'health.host',
       'tailscale.hostname',
       'operator.namespace',
       'admin.socket',
