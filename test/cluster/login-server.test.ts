@@ -1,10 +1,16 @@
 // A login server on a real API server: join tokens, joining, dialing, suspending and evicting clusters.
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test, vi } from 'vitest';
+import { parse } from 'yaml';
+import { Clusters } from '../../src/server/federation/clusters.ts';
 import { createJoinToken } from '../../src/server/federation/commands.ts';
+import type { Tunnel } from '../../src/server/federation/contract.ts';
 import { joinTokenType, readToken, tokenAnnotation, writeToken } from '../../src/server/federation/join-tokens.ts';
 import { keyHash, newKey, readKeys, writeKeys } from '../../src/server/federation/keys.ts';
 import { dataOf, federationPaths, type Secret, type TkaCluster, textsOf } from '../../src/server/federation/objects.ts';
 import type { Kube } from '../../src/server/kubernetes/kube.ts';
+import type { Log } from '../../src/server/log/log.ts';
+import { ObjectEvents } from '../../src/server/provisioner/events.ts';
+import { TkaServerProcess } from '../server/program.ts';
 import { Joiner, LoginCluster, type LoginReplica, tokenOfSecret } from './login-servers.ts';
 import { startRelay } from './relay.ts';
 
@@ -201,6 +207,107 @@ describe.skipIf(absent)('a login server', () => {
       expect(secret?.metadata.annotations).toMatchObject({ [tokenAnnotation.ttl]: '2h' });
       expect(await new Joiner(login, 'prod-eu').join(token)).toMatchObject({ ok: true });
     });
+  });
+
+  test('tka-server join-token create prints the Secret for the other cluster', async () => {
+    await login.replicas(1);
+    const command = async (...args: readonly string[]) => {
+      const env = { KUBECONFIG: login.serverKubeconfig() };
+      await using ran = new TkaServerProcess({}, env, ['join-token', 'create', ...args]);
+      return { status: (await ran.ended).status, stdout: ran.stdout, stderr: ran.stderr };
+    };
+    const { status, stdout, stderr } = await command('prod-eu', '--ttl', '90m');
+    expect(status, stderr).toBe(0);
+    const secret = parse(stdout);
+    expect(secret).toEqual({
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'tka-join', namespace: 'tka-system' },
+      stringData: { endpoint: 'https://login.example.com:7947', token: expect.stringMatching(/^tka-join-/) },
+    });
+    const { secret: name } = readToken(secret.stringData.token) ?? {};
+    expect(stderr).toContain(
+      `the token is valid for 1h30m0s. Revoke it: kubectl delete secret -n tka-federation ${name}`,
+    );
+    expect(await new Joiner(login, 'prod-eu').join(secret.stringData.token)).toMatchObject({ ok: true });
+    for (const [args, problem] of [
+      [['Prod'], 'error: the name "Prod" is not a DNS label'],
+      [['a', '--ttl', 'soon'], 'error: --ttl "soon" is not a duration from 1s to 8760h, like "24h"'],
+      [['a', '--uses', '0'], 'error: --uses "0" is not a whole number from 1 to 1000'],
+    ] as const) {
+      const refused = await command(...args);
+      expect(refused.status).not.toBe(0);
+      expect(refused.stderr).toContain(problem);
+      expect(refused.stdout).toBe('');
+    }
+  });
+
+  test('500 clusters that come and go cost the API server few writes, and few at a time', async () => {
+    const names = Array.from({ length: 500 }, (_, i) => `c${i}`);
+    const { publicKey } = newKey();
+    const create = async (some: readonly string[]): Promise<void> => {
+      for (const name of some) {
+        await login.kube.create(federationPaths.clusters(), {
+          apiVersion: 'tka.specht-labs.de/v1alpha1',
+          kind: 'TkaCluster',
+          metadata: { name },
+          spec: { publicKey, apiEndpoint: `https://${name}.example.com` },
+        });
+      }
+    };
+    await Promise.all([0, 1, 2, 3].map((part) => create(names.filter((_, i) => i % 4 === part))));
+    let [writes, atOnce, most] = [0, 0, 0];
+    const kube: Kube = {
+      ...login.kube,
+      async patch<T>(path: string, patch: unknown) {
+        writes++;
+        most = Math.max(most, ++atOnce);
+        try {
+          return await login.kube.patch<T>(path, patch);
+        } finally {
+          atOnce--;
+        }
+      },
+    };
+    const listed = Promise.withResolvers<void>();
+    const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+    const clusters = new Clusters({
+      kube,
+      log,
+      events: new ObjectEvents(login.kube, 'tka-federation', log),
+      replica: 'tka-0',
+      isAlive: () => true,
+      own: () => ({ name: 'login', apiEndpoint: undefined }),
+      claims: () => [],
+      tellEvicted: async () => {},
+      onListed: listed.resolve,
+      times: { pauseMs: 2_000, lookMs: 100 },
+    });
+    try {
+      await listed.promise;
+      // Half of them connect before the first status of theirs is written, and flap.
+      const tunnels = names.map((cluster) => standIn(cluster));
+      for (let time = 0; time < 20; time++) {
+        for (const tunnel of tunnels) clusters.opened(tunnel, publicKey);
+        if (time < 19) for (const tunnel of tunnels) clusters.closed(tunnel);
+      }
+      const connected = (): number =>
+        names.filter((name) => clusters.known(name)?.object.status?.connected === true).length;
+      await expect.poll(connected, { timeout: 60_000 }).toBe(500);
+      expect(most).toBeLessThanOrEqual(4);
+      // At most one for the state before, one for the state after.
+      expect(writes).toBeLessThanOrEqual(1_000);
+      const before = writes;
+      for (let time = 0; time < 5; time++) {
+        for (const tunnel of tunnels) clusters.closed(tunnel);
+        for (const tunnel of tunnels) clusters.opened(tunnel, publicKey);
+      }
+      for (const tunnel of tunnels) clusters.closed(tunnel);
+      await expect.poll(connected, { timeout: 60_000 }).toBe(0);
+      expect(writes - before).toBeLessThanOrEqual(1_000);
+    } finally {
+      await clusters.stop();
+    }
   });
 
   describe('conflicts', () => {
@@ -509,6 +616,19 @@ describe.skipIf(absent)('a login server', () => {
     await expect(kube.remove(federationPaths.clusters('prod-eu'), { uid: 'any' })).rejects.toThrow(/is forbidden/);
     kube.close();
   });
+});
+
+/** Returns a tunnel that is only there. */
+const standIn = (cluster: string): Tunnel => ({
+  id: cluster,
+  cluster,
+  replica: `${cluster}-0`,
+  statement: { version: '1.0.0', apiEndpoint: `https://${cluster}.example.com`, labels: {} },
+  keys: [],
+  since: Date.now(),
+  lastSeen: () => Date.now(),
+  request: () => Promise.reject(new Error('it is only there')),
+  close: () => {},
 });
 
 /** Returns the API server's time. */

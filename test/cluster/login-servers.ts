@@ -24,7 +24,7 @@ import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import type { Log } from '../../src/server/log/log.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import { claimsOf, type Member } from '../server/federation/mesh-claims.ts';
-import { type Access, type ApiServer, kubeConfigFor, startApiServer } from './api-server.ts';
+import { type Access, type ApiServer, kubeConfigFor, kubeconfigFile, startApiServer } from './api-server.ts';
 import { applyManifests, type ClusterEvent, established, Fixture, tokenOf, until } from './fixture.ts';
 import { makeFolder } from './processes.ts';
 
@@ -141,6 +141,11 @@ export class LoginCluster {
   /** The server's own client, with its own rights. */
   serverKube(): Kube {
     return connectKube(kubeConfigFor(this.api, this.#token));
+  }
+
+  /** Returns a kubeconfig file with the server's own rights. */
+  serverKubeconfig(): string {
+    return kubeconfigFile(this.api, this.#token);
   }
 
   /** Starts a replica. Resolves at once; `server.listening()` resolves when it accepts tunnels. */

@@ -162,11 +162,10 @@ async function decide(
   signal: AbortSignal,
 ): Promise<JoinAnswer | DialAnswer> {
   const arrival = { cluster, replica, publicKey, statement, address };
-  if (kind === 'join' && token === undefined) return { ok: false, code: 'rejected', message: 'there is no join token' };
   try {
-    return token === undefined
-      ? await admission.dial({ ...arrival, tunnel }, signal)
-      : await admission.join({ ...arrival, token }, signal);
+    if (kind === 'dial') return await admission.dial({ ...arrival, tunnel }, signal);
+    if (token === undefined) return { ok: false, code: 'rejected', message: 'there is no join token' };
+    return await admission.join({ ...arrival, token }, signal);
   } catch {
     return { ok: false, code: 'unavailable', message: 'the login server cannot decide now' };
   }

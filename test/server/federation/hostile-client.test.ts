@@ -195,6 +195,15 @@ test('a request to join without a token is refused', async () => {
   expect(admission.asked).toEqual([]);
 });
 
+test('a token does not make a request to join out of a dial', async () => {
+  const admission = new OpenAdmission();
+  const { listener } = await login({ admission });
+  const client = await rawClient(listener.port);
+  client.prove(await client.hello(), ownKey, { token: 'tka-join-x' });
+  expect(JSON.parse((await client.line()) ?? '')).toEqual({ ok: true });
+  expect(admission.asked).toEqual([expect.objectContaining({ tunnel: id('t') })]);
+});
+
 test('an admission that fails is "try again", and its error stays here', async () => {
   const admission = new OpenAdmission(() => Promise.reject(new Error('secret')));
   const { listener } = await login({ admission });

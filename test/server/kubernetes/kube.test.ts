@@ -252,3 +252,17 @@ test.each(['http', 'socks5'])('the kubeconfig’s proxy-url may name a proxy: %s
   expect(await kube.get('/one')).toEqual(one);
   expect(proxy.asked).toEqual([expect.stringContaining(host)]);
 });
+
+test('knows the time of the API server from its answers', async () => {
+  const anHourAhead = (): number => Date.now() + 3_600_000;
+  const { kube } = await connected({
+    handle(_, response) {
+      response.setHeader('date', new Date(anHourAhead()).toUTCString());
+      return false;
+    },
+  });
+  expect(Math.abs(kube.now() - Date.now())).toBeLessThan(1_000);
+  await kube.get('/any');
+  // The header is in whole seconds.
+  expect(Math.abs(kube.now() - anHourAhead())).toBeLessThan(2_000);
+});
