@@ -294,9 +294,11 @@ test('an ID is remembered for as long as its assertion can be valid', async () =
   vi.useFakeTimers({ toFake: ['Date', 'performance'], now: now * 1000 });
   const verifier = new AssertionVerifier();
   const sleep = (seconds: number) => vi.advanceTimersByTime(seconds * 1000);
-  // Start at any moment of a generation of IDs.
-  for (const started of [0, 7, 31, 59]) {
-    sleep(started);
+  // At any moment of a generation of IDs, which begins with the first ID after 60 s.
+  for (const passed of [0, 7, 31, 59]) {
+    sleep(60);
+    await verifier.verify(await signAssertion(key, about), request, tunnel);
+    sleep(passed);
     const assertion = await signAssertion(key, about, Date.now() + 15_000);
     await verifier.verify(assertion, request, tunnel);
     for (let second = 0; second < 59; second++) {
