@@ -9,6 +9,7 @@ import { createApiServer } from './api-server.ts';
 import type { Certificates } from './certificates.ts';
 import { Counter } from './counter.ts';
 import { type Faults, isGo, type RouteName, shapeFault, takeFault } from './faults.ts';
+import { SandboxJoined, type SandboxLoginServer } from './federation.ts';
 import type { GossipMember } from './go-memberlist.ts';
 import { serveWith } from './misbehave.ts';
 import { type IssueOptions, SandboxSignIns, type SignInView } from './sign-ins.ts';
@@ -31,6 +32,11 @@ export interface ClusterOptions {
   readonly name: string;
   /** Name of an earlier server. This server shares its cluster, API server and sign-ins. */
   readonly replicaOf?: string;
+  /**
+   * Name of an earlier server: the login server that this cluster joins. It has no TKA server of its own that people can
+   * reach.
+   */
+  readonly joins?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly role?: string;
   readonly periodMs?: number;
@@ -107,6 +113,8 @@ export class SandboxCluster {
   readonly #gossip: (asked: SandboxCluster) => readonly GossipMember[];
   readonly #certificates: Certificates;
   readonly #first: SandboxCluster | undefined;
+  readonly #login: SandboxCluster | undefined;
+  readonly #joined: SandboxJoined | undefined;
   readonly #uid: string;
   readonly #provisioner: SandboxSignIns;
   readonly #tka: Server;
@@ -122,8 +130,11 @@ export class SandboxCluster {
       certificates: Certificates;
       members: () => readonly MemberRow[];
       gossip: (asked: SandboxCluster) => readonly GossipMember[];
+      /** Returns the part of a server that other clusters join, if there is one. */
+      loginServer: (name: string) => SandboxLoginServer | undefined;
     },
     first?: SandboxCluster,
+    login?: SandboxCluster,
   ) {
     const {
       name,
@@ -153,18 +164,32 @@ export class SandboxCluster {
             target: () => ({ server: this.apiServer, caData: this.caData }),
           })
         : first.#provisioner;
+    const clusterInfo = (): ClusterInfo => ({
+      server_url: this.apiServer,
+      insecure_skip_tls_verify: false,
+      ca_data: this.caData,
+      labels,
+      ...(!isGo(this.faults) && { cluster: this.cluster, sign_in_store: `${this.#uid}/tka-dev` }),
+    });
     const handler = createHandler({
       identity: { whoIs: () => this.#whoIs() },
       signIns: this.#provisioner,
       members: mesh.members,
-      clusterInfo: (): ClusterInfo => ({
-        server_url: this.apiServer,
-        insecure_skip_tls_verify: false,
-        ca_data: this.caData,
-        labels,
-        ...(!isGo(this.faults) && { cluster: this.cluster, sign_in_store: `${this.#uid}/tka-dev` }),
-      }),
+      clusterInfo,
+      joined: mesh.loginServer(name)?.access,
     });
+    const loginServer = login && mesh.loginServer(login.name);
+    this.#login = login;
+    this.#joined =
+      loginServer &&
+      new SandboxJoined({
+        cluster: this.cluster,
+        labels,
+        login: loginServer,
+        signIns: this.#provisioner,
+        clusterInfo,
+        apiServer: () => this.apiServer,
+      });
     // No write timeout: a server with the `silent` fault must stay silent until the test ends.
     this.#tka = createTkaServer((request, response) => this.#serve(routeOf(request), request, response, handler), {
       writeTimeoutMs: 0,
@@ -196,7 +221,13 @@ export class SandboxCluster {
 
   /** Returns the TKA server's canonical URL. */
   get server(): string {
+    if (this.#login !== undefined) return `${this.#login.server}/clusters/${this.name}`;
     return `http://${urlHost(this.#tkaHost)}:${this.#ports.tka}`;
+  }
+
+  /** Returns the name of the login server that this cluster has joined; undefined for others. */
+  get through(): string | undefined {
+    return this.#login?.cluster;
   }
 
   /** Returns the address that the TKA server listens on. */
@@ -216,7 +247,8 @@ export class SandboxCluster {
   /** Starts the TKA server, by default on its previous port. */
   async start(port = this.#ports.tka): Promise<void> {
     if (this.#stoppedAt === undefined) return;
-    this.#ports.tka = await listen(this.#tka, this.#tkaHost, port);
+    if (this.#joined !== undefined) await this.#joined.start();
+    else this.#ports.tka = await listen(this.#tka, this.#tkaHost, port);
     this.#stoppedAt = undefined;
   }
 
@@ -224,7 +256,7 @@ export class SandboxCluster {
   async stop(): Promise<void> {
     if (this.#stoppedAt !== undefined) return;
     this.#stoppedAt = Date.now();
-    await close(this.#tka);
+    await (this.#joined?.stop() ?? close(this.#tka));
   }
 
   /** Starts the API stand-in on its previous port. */

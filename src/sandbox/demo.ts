@@ -6,7 +6,7 @@ import { access } from 'node:fs/promises';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { makeHome, type SandboxHome } from './home.ts';
-import { demoClusters, otherClusters, startMesh } from './mesh.ts';
+import { demoClusters, joinedCluster, otherClusters, startMesh } from './mesh.ts';
 
 interface Step {
   /** What the reader learns from this step. */
@@ -26,7 +26,7 @@ const steps: readonly Step[] = [
   {
     say: 'Which clusters are there? One TKA server is configured; it knows the others. Two of them serve prod-us.',
     command: 'kubectl tka clusters',
-    expect: [/^ *prod-us /m, /^ *prod-eu /m, /^ *staging /m],
+    expect: [/^ *prod-us /m, /^ *prod-eu /m, /^ *staging /m, /^ *edge +healthy /m],
     never: /prod-us-1|lab/,
   },
   {
@@ -43,6 +43,16 @@ const steps: readonly Step[] = [
     say: 'A TKA server of another mesh is in no list of the first one: sign in to it by its URL.',
     command: 'kubectl tka login LAB',
     expect: [/Signed in to .* as alice/],
+  },
+  {
+    say: 'edge is outside the tailnet: its TKA server only dials out. It has joined prod-eu, which signs me in there.',
+    command: 'kubectl tka login edge',
+    expect: [/Signed in to edge \(\S+\/clusters\/edge\) as alice/],
+  },
+  {
+    say: 'kubectl itself talks to the API server of edge.',
+    command: 'kubectl --context edge get pods -A',
+    expect: [/coredns-edge-1/],
   },
   {
     say: 'Back to the first cluster.',
@@ -146,14 +156,14 @@ function fault({ code: wanted = 0, expect, never }: Step, code: number | null, o
 }
 
 async function demo(signal: AbortSignal): Promise<void> {
-  await using mesh = await startMesh({ clusters: demoClusters });
+  await using mesh = await startMesh({ clusters: [...demoClusters, joinedCluster] });
   await using other = await startMesh({ clusters: otherClusters });
   const lab = other.cluster('lab').server;
   const home = await makeHome(mesh.cluster(first).server);
   try {
     const kubectl = process.env.TKA_DEMO_NO_KUBECTL !== '1' && (await hasKubectl(home.env.PATH ?? ''));
     out(
-      '# Five TKA servers of four clusters on loopback, with a STAND-IN for each Kubernetes API server, in a HOME of its own.',
+      '# Six TKA servers of five clusters on loopback, with a STAND-IN for each Kubernetes API server, in a HOME of its own.',
     );
     if (!kubectl) {
       out('# There is no kubectl: our commands are run as kubectl-tka, and @kubernetes/client-node plays kubectl.');

@@ -1,14 +1,16 @@
 // `npm run sandbox`: two meshes for manual tests, in a temporary folder, until Ctrl-C.
 import { once } from 'node:events';
 import { makeHome } from './home.ts';
-import { demoClusters, otherClusters, startMesh } from './mesh.ts';
+import { demoClusters, joinedCluster, otherClusters, startMesh } from './mesh.ts';
 
 const out = (line = ''): boolean => process.stdout.write(`${line}\n`);
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 // Listen from the start: a Ctrl-C while the mesh starts must not leave the folder behind.
 const stop = Promise.race(['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => once(process, signal)));
-const meshes = await Promise.all([demoClusters, otherClusters].map((clusters) => startMesh({ clusters })));
+const meshes = await Promise.all(
+  [[...demoClusters, joinedCluster], otherClusters].map((clusters) => startMesh({ clusters })),
+);
 const first = meshes[0]?.clusters[0];
 const lab = meshes[1]?.clusters[0];
 const home = await makeHome(first?.server ?? '');
@@ -30,6 +32,7 @@ try {
   out('#   kubectl tka clusters');
   out(`#   kubectl tka login ${first?.name}`);
   out('#   kubectl tka login --all-contexts');
+  out(`#   kubectl tka login ${joinedCluster.name}   # outside the tailnet, through ${joinedCluster.joins}`);
   out(`#   kubectl tka login ${lab?.server}`);
   out('#   kubectl get pods -A');
   out('#   kubectl auth whoami');

@@ -6,6 +6,7 @@ import type { MemberRow } from '../tka/types.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
 import { makeCertificates } from './certificates.ts';
 import { type ClusterOptions, SandboxCluster, urlHost } from './cluster.ts';
+import { SandboxLoginServer } from './federation.ts';
 import type { GossipMember } from './go-memberlist.ts';
 
 export {
@@ -51,6 +52,13 @@ export const demoClusters: readonly ClusterOptions[] = [
   { name: 'prod-us-1', replicaOf: 'prod-us' },
 ];
 
+/** A cluster outside the tailnet, which has joined a login server of the demo. */
+export const joinedCluster: ClusterOptions = {
+  name: 'edge',
+  joins: 'prod-eu',
+  labels: { environment: 'production', site: 'paris' },
+};
+
 /** A second mesh. The demo's first mesh does not know it. */
 export const otherClusters: readonly ClusterOptions[] = [{ name: 'lab', labels: { environment: 'lab' } }];
 
@@ -63,7 +71,14 @@ export async function startMesh(options: SandboxMeshOptions = {}): Promise<Sandb
   const clusters: SandboxCluster[] = [];
   const listed = () => clusters.filter((cluster) => cluster.gossip.listed !== false);
   const members = (): MemberRow[] => listed().map(memberRow);
-  const gossip = (asked: SandboxCluster): GossipMember[] => listed().map((cluster) => gossipMember(cluster, asked));
+  const gossip = (asked: SandboxCluster): GossipMember[] =>
+    listed()
+      .filter(({ through }) => through === undefined)
+      .map((cluster) => gossipMember(cluster, asked));
+  const loginServers = new Map(
+    wanted.flatMap(({ joins }) => (joins === undefined ? [] : [[joins, new SandboxLoginServer(joins, certificates)]])),
+  );
+  const loginServer = (name: string) => loginServers.get(name);
   const named = (name: string): SandboxCluster => {
     const found = clusters.find((cluster) => cluster.name === name);
     if (found === undefined) throw new TkaError(`the mesh has no cluster ${JSON.stringify(name)}`);
@@ -71,20 +86,27 @@ export async function startMesh(options: SandboxMeshOptions = {}): Promise<Sandb
   };
   for (const cluster of wanted) {
     const first = cluster.replicaOf === undefined ? undefined : named(cluster.replicaOf);
-    clusters.push(new SandboxCluster(cluster, { user, host, certificates, members, gossip }, first));
+    const login = cluster.joins === undefined ? undefined : named(cluster.joins);
+    const mesh = { user, host, certificates, members, gossip, loginServer };
+    clusters.push(new SandboxCluster(cluster, mesh, first, login));
   }
   const close = async () => {
     await Promise.all(clusters.flatMap((cluster) => [cluster.stop(), cluster.stopApi()]));
+    await Promise.all([...loginServers.values()].map((server) => server.close()));
   };
-  const started = await Promise.allSettled([
-    ...(options.samePort ? [startOnOnePort(clusters)] : clusters.map((cluster) => cluster.start())),
-    ...clusters.map((cluster) => cluster.startApi()),
-  ]);
-  const failed = started.find((result) => result.status === 'rejected');
-  if (failed !== undefined) {
+  const start = async (starting: readonly Promise<void>[]) => {
+    const failed = (await Promise.allSettled(starting)).find((result) => result.status === 'rejected');
+    if (failed === undefined) return;
     await close();
     throw failed.reason;
-  }
+  };
+  const inTailnet = clusters.filter(({ through }) => through === undefined);
+  await start([
+    ...(options.samePort ? [startOnOnePort(inTailnet)] : inTailnet.map((cluster) => cluster.start())),
+    ...clusters.map((cluster) => cluster.startApi()),
+    ...[...loginServers.values()].map((server) => server.listen()),
+  ]);
+  await start(clusters.filter((cluster) => !inTailnet.includes(cluster)).map((cluster) => cluster.start()));
   return {
     clusters,
     cluster: named,
@@ -114,18 +136,20 @@ async function startOnOnePort([first, ...rest]: readonly SandboxCluster[]): Prom
 }
 
 function memberRow(cluster: SandboxCluster): MemberRow {
-  const { gossip, stoppedAt } = cluster;
+  const { gossip, stoppedAt, through } = cluster;
   const name = gossip.cluster === undefined ? cluster.cluster : gossip.cluster;
   return {
     apiEndpoint: gossip.apiEndpoint ?? cluster.apiServer,
     apiPort: Number(new URL(cluster.server).port),
     labels: gossip.labels ?? cluster.labels,
-    name: cluster.name,
+    // The row of a joined cluster names no server.
+    ...(through === undefined && { name: cluster.name }),
     ...(name !== null && { cluster: name }),
     server: cluster.server,
     state: gossip.state ?? (stoppedAt === undefined ? 'healthy' : 'dead'),
     lastSeen: new Date(stoppedAt ?? Date.now()).toISOString(),
     version: 'sandbox',
+    ...(through !== undefined && { through }),
   };
 }
 

@@ -146,6 +146,13 @@ export class SandboxSignIns implements SignIns {
     return { answer: answerOf(found), complete: this.#options.faults.logoutRaceMs === undefined };
   }
 
+  /** Ends all sign-ins. Returns how many there were. */
+  endAll(): number {
+    const all = [...this.#signIns.values()];
+    for (const signIn of all) this.#end(signIn);
+    return all.length;
+  }
+
   view(username: string): SignInView | undefined {
     const found = this.#live(username);
     if (found === undefined) return undefined;

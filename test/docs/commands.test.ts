@@ -3,7 +3,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { demoClusters, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
+import { demoClusters, joinedCluster, type SandboxMesh, startMesh } from '../../src/sandbox/mesh.ts';
 import { peerOf, startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { Home } from '../fixtures/home.ts';
 import { kubectl, needsKubectl } from '../fixtures/kubectl.ts';
@@ -28,7 +28,6 @@ const elsewhere: readonly (readonly [RegExp, string])[] = [
     /^kubectl (?:apply|create) -f (?:tka-join|join-token)\.yaml$/,
     'needs a login server: test/cluster/federation.test.ts',
   ],
-  [/^kubectl (?:tka login|--context) edge-1/, 'needs a joined cluster: npm run demo signs in to one'],
   [
     /^(?:openssl genpkey|cat new\.pem|rm new\.pem) /,
     'part of the rotation of a signing key: test/cluster/federation.test.ts',
@@ -120,17 +119,26 @@ async function demo() {
   return { env: {}, configured: mesh.cluster('prod-us').server, [Symbol.asyncDispose]: () => mesh.close() };
 }
 
-/** Starts the servers that a block names (`tka-prod-us` or `prod-us`) as a tailnet, and one of another mesh. */
-async function tailnet(isNamedTka: boolean) {
+/**
+ * Starts the servers that a block names (`tka-prod-us` or `prod-us`) as a tailnet, and one of another mesh; with a
+ * cluster that has joined one of them, if `isFederation`.
+ */
+async function tailnet(isNamedTka: boolean, isFederation = false) {
   const prefix = isNamedTka ? 'tka-' : '';
+  const joins = `${prefix}${joinedCluster.joins}`;
   const mesh = await startMesh({
     samePort: true,
-    clusters: demoClusters
-      .slice(0, 3)
-      .map((cluster, i) => ({ ...cluster, name: prefix + cluster.name, host: `127.0.0.${21 + i}` })),
+    clusters: [
+      ...demoClusters
+        .slice(0, 3)
+        .map((cluster, i) => ({ ...cluster, name: prefix + cluster.name, host: `127.0.0.${21 + i}` })),
+      ...(isFederation ? [{ ...joinedCluster, joins }] : []),
+    ],
   });
   const lab = await startMesh({ clusters: [{ name: 'tka-lab', host: '127.0.0.24' }] });
-  const tailscaled = await startTailscaled({ peers: mesh.clusters.map((cluster) => peerOf(cluster)) });
+  const tailscaled = await startTailscaled({
+    peers: mesh.clusters.filter(({ through }) => through === undefined).map((cluster) => peerOf(cluster)),
+  });
   return {
     env: { TS_SOCKET: tailscaled.socketPath, TKA_TAILSCALE_PORT: new URL(mesh.clusters[0]?.server ?? '').port },
     configured: undefined,
@@ -184,7 +192,10 @@ describe('the commands of the documents', () => {
 
       it.each(told.map((block) => [nameOf(block), block] as const))('%s works', async (_, block) => {
         const commands = block.commands.filter(({ text }) => !isElsewhere(text));
-        await using net = await tailnet(commands.some(({ text }) => /\btka-prod/.test(text)));
+        await using net = await tailnet(
+          commands.some(({ text }) => /\btka-prod/.test(text)),
+          block.page === 'docs/federation.md',
+        );
         using home = new Home();
         for (const { text } of commands) {
           const { shown, status } = await type(home, net.placed(text), net.env);
