@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
+import { signAssertion } from '../server/federation/assertion.ts';
 import type {
   Admission,
   ClusterStatement,
@@ -62,7 +63,15 @@ export class SandboxLoginServer implements Admission, JoinedClusters {
 
   /** The access to joined clusters for the HTTP API. */
   get access(): HandlerOptions['joined'] {
-    return loginApi({ clusters: this, primary: this.primary, key: () => this.#key, log });
+    return loginApi({
+      clusters: this,
+      primary: this.primary,
+      assert: ({ tunnel, method, path, caller }) => {
+        const about = { issuer: this.primary, cluster: tunnel.cluster, tunnel: tunnel.id };
+        return signAssertion(this.#key, { ...about, method, path, caller });
+      },
+      log,
+    });
   }
 
   /** The URL for tunnels. Throws TkaError before `listen`. */

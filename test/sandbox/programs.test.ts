@@ -7,8 +7,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { testFolder } from '../fixtures/temporary.ts';
 
 interface Row {
-  readonly name: string;
+  readonly name?: string;
   readonly cluster: string;
+  readonly through?: string;
 }
 
 const fileOf = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
@@ -60,13 +61,16 @@ test.each(['SIGINT', 'SIGTERM'] as const)('npm run sandbox runs until %s and lea
   expect(output()).toMatch(/^unset TKA_TAILSCALE_PORT$/m);
   const server = (await shown(/^export TKA_TAILSCALE_HOSTNAME='(.*)'$/m))[1];
   const home = (await shown(/^export HOME='(.*)'$/m))[1] ?? '';
-  expect(readdirSync(tmp).map((name) => join(tmp, name))).toEqual([home]);
+  // The other folder has the certificate of the login server.
+  const folders = readdirSync(tmp).filter((name) => !name.startsWith('tka-login-server-'));
+  expect(folders.map((name) => join(tmp, name))).toEqual([home]);
   const members = (await (await fetch(`${server}/api/v1alpha1/memberlist`)).json()) as readonly Row[];
-  expect(members.map(({ name, cluster }) => `${name} of ${cluster}`)).toEqual([
+  expect(members.map(({ name, cluster, through }) => `${name ?? through} of ${cluster}`)).toEqual([
     'prod-us of prod-us',
     'prod-eu of prod-eu',
     'staging of staging',
     'prod-us-1 of prod-us',
+    'prod-eu of edge',
   ]);
   child.kill(signal);
   expect(await closed).toEqual([0, null]);
