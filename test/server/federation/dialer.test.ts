@@ -201,15 +201,15 @@ test('a request that runs while its tunnel is replaced is answered', async () =>
 });
 
 test('both sides notice that no more bytes pass', async () => {
-  const times = { pingMs: 50, silenceMs: 150 };
+  const times = { pingMs: 50, silenceMs: 2_000 };
   const { listener, next, closed } = await login({ times });
   const network = await relay(listener.port);
-  const own = joined(network.endpoint, { times: { ...times, redialMs: [10, 100], handshakeMs: 100 } });
+  const own = joined(network.endpoint, { times: { ...times, redialMs: [10, 100], handshakeMs: 2_000 } });
   const tunnel = await next();
   const answer = ask(tunnel, { path: '/api/v1alpha1/kubeconfig', method: 'GET' });
   expect(await answer).toMatchObject({ status: 200 });
   network.stall();
-  expect(await closed(tunnel)).toBe('no answer to a ping for 0.2 s');
+  expect(await closed(tunnel)).toBe('no answer to a ping for 2 s');
   await until('the joined server notices', () => own.connected().length === 0);
   expect(own.counts().closed).toEqual({ silent: 1 });
   expect(listener.counts().closed).toEqual({ silent: 1 });
@@ -218,10 +218,10 @@ test('both sides notice that no more bytes pass', async () => {
 });
 
 test('a request on a tunnel that passes no more bytes fails when the tunnel does', async () => {
-  const times = { pingMs: 50, silenceMs: 150 };
+  const times = { pingMs: 50, silenceMs: 2_000 };
   const { listener, next } = await login({ times });
   const network = await relay(listener.port);
-  joined(network.endpoint, { times: { ...times, redialMs: [10, 100], handshakeMs: 100 } });
+  joined(network.endpoint, { times: { ...times, redialMs: [10, 100], handshakeMs: 2_000 } });
   const tunnel = await next();
   network.stall();
   await expect(ask(tunnel)).rejects.toThrow('the joined server ended the request without a complete answer');
