@@ -27,6 +27,8 @@ export interface Caller {
   readonly problem?: Refusal;
   /** True if the policy grants nothing: the next request ends the access that this device has. */
   readonly revoked?: boolean;
+  /** True if the policy has rules for joined clusters: this caller may see the list of clusters without a role here. */
+  readonly mayList?: boolean;
 }
 
 /** A tagged device, as tailscaled reports it. */

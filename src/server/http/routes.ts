@@ -61,6 +61,14 @@ async function mustHaveRole({ caller, options: { signIns } }: Call): Promise<voi
   throw problem;
 }
 
+/** Throws as mustHaveRole does, but lets in those who can only sign in to joined clusters: they need the list as well. */
+async function mayList(call: Call): Promise<void> {
+  const { problem, mayList: isListed } = call.caller;
+  await mustHaveRole(call).catch((error: unknown) => {
+    if (isListed !== true || problem?.reason !== 'no_grant') throw error;
+  });
+}
+
 /** Returns the access that a kubeconfig gives its caller, as the token states it. */
 function accessOf({ role }: Caller, { users }: KubeconfigAnswer): Access {
   const [user] = Object.values(users);
@@ -142,7 +150,7 @@ export const apiRoutes: ReadonlyMap<string, Methods<(call: Call) => RouteAnswer 
     },
     [statusPath]: {
       async GET(call: Call): Promise<RouteAnswer> {
-        await mustHaveRole(call);
+        await mayList(call);
         const { request, options } = call;
         const rows = options.members?.();
         if (rows === undefined) return notFound;

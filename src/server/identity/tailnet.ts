@@ -98,7 +98,8 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
         );
       }
       const grantTo = granting(who, asking?.cluster);
-      if (who.tags.length > 0) return deviceCaller(who, devices, facts, grantTo);
+      const mayList = who.rules(federationCapName).length > 0 && { mayList: true };
+      if (who.tags.length > 0) return { ...deviceCaller(who, devices, facts, grantTo), ...mayList };
       const { login, device } = who;
       const username = login.split('@', 1)[0] ?? '';
       if (username === '' || login.startsWith(deviceLogin(''))) {
@@ -110,6 +111,7 @@ export function tailnetIdentity(options: TailnetIdentityOptions): Identity {
         ownDomain: isOfOwnDomain(login, facts.name),
         ...(device !== '' && { device }),
         ...grantTo({ name: login, tags: [] }),
+        ...mayList,
       };
     },
   };
