@@ -109,7 +109,7 @@ const two = ['tka-0', 'tka-1'];
 function fired(series: Series, expected: readonly string[]): string {
   const folder = testFolder();
   fs.writeFileSync(path.join(folder, 'rules.yaml'), stringify(spec));
-  const about = 'alertname, severity, pod, resource, reason, state';
+  const about = 'alertname, severity, pod, resource, reason, state, joined_cluster';
   const test = {
     rule_files: ['rules.yaml'],
     evaluation_interval: '1m',
@@ -147,6 +147,23 @@ describe.skipIf(noPromtool)(`alerts${noPromtool === undefined ? '' : ` (${noProm
   });
 
   const well = wellWith(two);
+  const tunnels = (cluster: string, pod: string, values: Values): Series => ({
+    [`tka_federation_cluster_tunnels{joined_cluster="${cluster}",${server(pod)}}`]: values,
+  });
+  const joins = (outcome: string, values: Values): Series => ({
+    [`tka_federation_joins_total{outcome="${outcome}",${server('tka-0')}}`]: values,
+  });
+  /** A login server with two joined clusters, of which the first is connected to one replica only. */
+  const login: Series = {
+    ...{ ...well, ...tunnels('a', 'tka-0', always(0)), ...tunnels('a', 'tka-1', always(2)) },
+    ...{ ...tunnels('b', 'tka-0', always(1)), ...tunnels('b', 'tka-1', always(1)) },
+    ...{ ...joins('joined', always(0)), ...joins('rejected', always(0)) },
+  };
+  const joinedTo = (first: Values, second: Values): Series => ({
+    ...well,
+    [`tka_federation_tunnels{${server('tka-0')}}`]: first,
+    [`tka_federation_tunnels{${server('tka-1')}}`]: second,
+  });
   const meshless = lacking(well, /^tka_mesh_members/);
   const go = where(where(well, /^leader_/, always(0)), /^tka_go_server_leading/, always(1));
   it.each<[string, Series]>([
@@ -169,6 +186,18 @@ describe.skipIf(noPromtool)(`alerts${noPromtool === undefined ? '' : ` (${noProm
     ['a Go server that leads', go],
     ['a member that is unreachable for ten minutes', where(well, /^tka_mesh_members\{state="dead"/, `0x60 1x10 0x110`)],
     ['a member that left', where(well, /^tka_mesh_members\{state="left"/, always(7))],
+    ['a login server and its joined clusters', login],
+    [
+      'a joined cluster that is disconnected for nine minutes',
+      { ...login, ...tunnels('b', 'tka-1', '1x60 0x8 1x112') },
+    ],
+    [
+      'a joined cluster that is evicted',
+      { ...login, ...tunnels('a', 'tka-0', '0x60 stale'), ...tunnels('a', 'tka-1', '2x60 stale') },
+    ],
+    ['a cluster whose join is rejected', { ...login, ...joins('rejected', from(60, 0, 1)) }],
+    ['a joined cluster with tunnels of one replica', joinedTo(always(0), always(2))],
+    ['a joined cluster without a tunnel for nine minutes', joinedTo(always(0), '2x60 0x8 2x112')],
     ['users without a grant who try as often as usual', where(well, /^tka_sign_ins_refused.*no_grant/, growing(5))],
     [
       'another program’s lease without a holder',
@@ -246,6 +275,17 @@ describe.skipIf(noPromtool)(`alerts${noPromtool === undefined ? '' : ` (${noProm
       [firing('TKAMeshMemberDown', 'warning', 'state="suspected"')],
     ],
     [
+      'a joined cluster is disconnected',
+      { ...login, ...tunnels('a', 'tka-1', from(60, 2, 0)) },
+      [firing('TKAJoinedClusterDisconnected', 'warning', 'joined_cluster="a"')],
+    ],
+    ['a cluster joins', { ...login, ...joins('joined', from(60, 0, 1)) }, [firing('TKAClusterJoined', 'info')]],
+    [
+      'a joined cluster has no tunnel to its login server',
+      joinedTo(from(60, 2, 0), always(0)),
+      [firing('TKALoginServerDisconnected', 'warning')],
+    ],
+    [
       'a certificate ends in six days',
       where(well, /^tka_certificate.*"tka-1"/, always(6 * 86_400)),
       [firing('TKACertificateExpiring', 'warning', 'pod="tka-1"')],
@@ -284,7 +324,7 @@ describe('runbooks', () => {
   });
 
   it.each(alerts)('$alert has a severity, a meaning and a link to its runbook', ({ alert, labels, annotations }) => {
-    expect(labels.severity).toMatch(/^(?:critical|warning)$/);
+    expect(labels.severity).toMatch(/^(?:critical|warning|info)$/);
     const { summary, description, runbook_url: url, ...others } = annotations;
     expect(others).toEqual({});
     expect(summary).toMatch(/\S/);

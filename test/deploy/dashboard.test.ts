@@ -52,6 +52,7 @@ describe('the dashboard', () => {
       'Reconciliation',
       'Watches on the API server',
       'Mesh and certificate',
+      'Federation',
       'Resources',
     ]);
     for (const { title, description, fieldConfig } of shown) {
