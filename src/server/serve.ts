@@ -171,6 +171,7 @@ class TkaServer {
       provisioner: this.#provisioner,
       onRequest: (answered) => this.#onRequest(answered),
       onDecided: (decided) => this.#options.audit.decided(decided),
+      isAnnounced: (keyHash) => !config.get('gossip.enabled') || this.#mesh?.hasAnnounced(keyHash) === true,
     });
     this.#loginServer = startLoginServer({
       config,

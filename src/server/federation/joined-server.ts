@@ -33,6 +33,8 @@ export interface JoinedServerOptions {
   /** As in JoinedApiOptions. */
   readonly onRequest: (answered: Answered) => void;
   readonly onDecided: (decided: Decided) => void;
+  /** As in JoiningOptions. */
+  readonly isAnnounced?: (keyHash: string) => boolean;
   readonly times?: JoinedTimes;
 }
 
@@ -57,7 +59,7 @@ export interface JoinedServer {
   problem(): string | undefined;
   /** Returns the login server and the tunnels to it, or undefined if the cluster has not joined. */
   state(): JoinedState | undefined;
-  /** Returns the hash of this cluster's key (keys.ts), or undefined if the cluster has not joined. */
+  /** Returns the hash of this cluster's key (keys.ts), also while it is joining; undefined if it has none yet. */
   keyHash(): string | undefined;
   /** Answers the open requests and closes the tunnels. */
   stop(): Promise<void>;
@@ -105,6 +107,7 @@ class Joiner implements JoinedServer {
   /** When sign-ins through other login servers were last looked for (performance.now()). */
   #straysAt = Number.NEGATIVE_INFINITY;
   #statement: ClusterStatement | undefined;
+  #keyHash: string | undefined;
   #open: { readonly membership: Membership; readonly keyHash: string; readonly tunnels: OwnTunnels } | undefined;
   #evicted: Evicted | undefined;
   #newKeys: readonly string[] | undefined;
@@ -123,6 +126,7 @@ class Joiner implements JoinedServer {
       loginServer: config.get('federation.loginServer'),
       join: (secret, key, signal) => this.#join(secret, key, signal),
       leave: (old) => this.#leave(old),
+      isAnnounced: options.isAnnounced,
       ...(times?.pauseMs && { pauseMs: times.pauseMs }),
     });
     this.#api = new JoinedApi({
@@ -157,7 +161,7 @@ class Joiner implements JoinedServer {
   }
 
   keyHash(): string | undefined {
-    return this.#open?.keyHash;
+    return this.#keyHash;
   }
 
   problem(): string | undefined {
@@ -219,14 +223,20 @@ class Joiner implements JoinedServer {
     const used = this.#loginServersInUse();
     let record = await this.#withNewKeys(await this.#records.read());
     if (this.#evicted !== undefined) record = await this.#leaveForGood(this.#evicted, record);
+    this.#knows(record);
     await this.#useTunnels(record);
     if (provisioner.leading()) {
       record = await this.#joining.step(this.#found, record, this.#stopping.signal);
+      this.#knows(record);
       await this.#useTunnels(record);
       if (record.problem === undefined) await this.#endStrays(used, record);
     }
     if (record.problem !== undefined) throw new Error(record.problem);
     this.#told = record.membership === undefined ? await this.#records.status() : undefined;
+  }
+
+  #knows({ key }: JoinRecord): void {
+    this.#keyHash = key && keyHash(key.publicKey);
   }
 
   /**

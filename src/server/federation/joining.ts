@@ -6,7 +6,7 @@ import type { Log } from '../log/log.ts';
 import type { JoinAnswer } from './contract.ts';
 import type { JoinRecord, JoinRecords, JoinStatus, Membership } from './join-records.ts';
 import type { FoundSecret, JoinSecret } from './join-secret.ts';
-import { type FederationKey, newKey } from './keys.ts';
+import { type FederationKey, keyHash, newKey } from './keys.ts';
 
 export interface JoiningOptions {
   readonly records: JoinRecords;
@@ -17,14 +17,24 @@ export interface JoiningOptions {
   readonly join: (secret: JoinSecret, key: FederationKey, signal: AbortSignal) => Promise<JoinAnswer>;
   /** Called before the cluster leaves a login server for another one. */
   readonly leave: (old: Membership) => Promise<void>;
+  /**
+   * Returns whether the other members of the mesh know that this cluster has this key (keyHash). A login server in the
+   * same mesh would take it for another cluster before. Default: true.
+   */
+  readonly isAnnounced?: ((keyHash: string) => boolean) | undefined;
   /** The shortest and the longest pause between two requests to join, in milliseconds. Default: 1 s and 60 s. */
   readonly pauseMs?: readonly [shortest: number, longest: number];
 }
+
+// How long to wait for the mesh. Some servers cannot be members of theirs just now, and can join nevertheless.
+const announceMs = 30_000;
 
 export class Joining {
   readonly #options: JoiningOptions;
   /** The join Secret that was tried last, the number of failures, and when to try again (performance.now()). */
   #tried = { hash: '', failures: 0, at: 0 };
+  /** Since when the mesh is waited for (performance.now()). */
+  #announcing: number | undefined;
 
   constructor(options: JoiningOptions) {
     this.#options = options;
@@ -88,6 +98,10 @@ export class Joining {
     const { hash, endpoint, cluster } = secret;
     const known = record.key === undefined ? await records.write(record, newKey(), undefined) : record;
     if (known.key === undefined) throw new Error(`the API server did not keep the key: ${known.problem}`);
+    if (!this.#isAnnounced(known.key)) {
+      await this.#wait('the members of the mesh are told first that this cluster is to join', hash);
+      return known;
+    }
     if (this.#tried.failures === 0) {
       await records.tell({ status: 'Joining', reason: '', msg: '', hash });
       log.info({ endpoint, cluster }, 'joining the login server');
@@ -112,6 +126,12 @@ export class Joining {
     const joined = await records.write(known, known.key, membership);
     await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
     return joined;
+  }
+
+  #isAnnounced({ publicKey }: FederationKey): boolean {
+    if (this.#options.isAnnounced?.(keyHash(publicKey)) !== false) return true;
+    this.#announcing ??= performance.now();
+    return performance.now() - this.#announcing > announceMs;
   }
 
   async #refused(

@@ -57,6 +57,8 @@ export interface Mesh extends AsyncDisposable {
    * as of the last round.
    */
   claims(cluster: string, apiEndpoint: string): readonly ClusterClaim[];
+  /** Returns whether this server's record has had this key for long enough that the living members know it. */
+  hasAnnounced(federationKey: string): boolean;
   /** Publishes a new record of this server. Throws UsageError if the record is invalid. */
   update(record: OwnRecord): void;
   /** Tells the other members that this one leaves (for at most 2 s), then stops. */
@@ -66,6 +68,9 @@ export interface Mesh extends AsyncDisposable {
 }
 
 const farewellMs = 2000;
+
+// Number of rounds until the living members have read a new record that this member tells them about.
+const announceRounds = 5;
 
 // Timeout for a page of joined clusters, which has up to 1 MiB.
 const pageMs = 10_000;
@@ -206,6 +211,8 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   // Whether the joined clusters were known in the last round. If so, they are published every few rounds only.
   let hasPage = false;
   let claims: Claims | undefined;
+  // The round in which the key in the record was published.
+  let announcedAt = 0;
   let looking = false;
   async function look(): Promise<void> {
     if (looking || bootstrap.length > 0 || options.candidates === undefined) return;
@@ -224,7 +231,10 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
   function publish(): void {
     try {
       const key = options.federationKey?.();
-      if (key !== member.self.record.federationKey) member.update(recordOf());
+      if (key !== member.self.record.federationKey) {
+        member.update(recordOf());
+        announcedAt = rounds;
+      }
       if (hasPage && rounds % pageRounds !== 0) return;
       const rows = options.joined?.();
       if (rows !== undefined) member.publishJoined(rows);
@@ -305,6 +315,7 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       claims ??= new Claims(member.members(), member.name);
       return claims.of(cluster, apiEndpoint);
     },
+    hasAnnounced: (key) => key === member.self.record.federationKey && rounds - announcedAt >= announceRounds,
     update(record) {
       stated = record;
       member.update(recordOf());
