@@ -115,6 +115,7 @@ class TkaServer {
     certificateUntil: () => this.#certificateUntil,
     cluster: () => this.#provisioner,
     joinedClusters: () => this.#loginServer?.clusters.all(),
+    loginServer: () => this.#joined?.counts(),
   });
   readonly #limits = new CallerLimits();
   readonly #listening: ListenOptions;
@@ -171,7 +172,7 @@ class TkaServer {
       provisioner: this.#provisioner,
       onRequest: (answered) => this.#onRequest(answered),
       onDecided: (decided) => this.#options.audit.decided(decided),
-      isAnnounced: (keyHash) => !config.get('gossip.enabled') || this.#mesh?.hasAnnounced(keyHash) === true,
+      isAnnounced: (keyHash) => !this.#isMember() || this.#mesh?.hasAnnounced(keyHash) === true,
     });
     this.#loginServer = startLoginServer({
       config,
@@ -234,6 +235,11 @@ class TkaServer {
     const isJoining = this.#options.config.get('gossip.enabled') && this.#mesh === undefined;
     const joins = isJoining ? 'the server has not joined the mesh yet' : undefined;
     return this.#waitsFor ?? this.#provisioner?.unready() ?? joins;
+  }
+
+  /** Returns whether the server is to be a member of the mesh. Without tailscaled it cannot be. */
+  #isMember(): boolean {
+    return this.#options.config.get('gossip.enabled') && !this.#lacksTailscaled;
   }
 
   /** Waits for tailscaled if the server needs it. Returns undefined if it does not. */

@@ -59,6 +59,8 @@ export interface JoinedServer {
   problem(): string | undefined;
   /** Returns the login server and the tunnels to it, or undefined if the cluster has not joined. */
   state(): JoinedState | undefined;
+  /** Returns how far joining is, for the metrics, or undefined if there is nothing to join. */
+  counts(): { readonly status: JoinStatus['status']; readonly tunnels: number } | undefined;
   /** Returns the hash of this cluster's key (keys.ts), also while it is joining; undefined if it has none yet. */
   keyHash(): string | undefined;
   /** Answers the open requests and closes the tunnels. */
@@ -158,6 +160,11 @@ class Joiner implements JoinedServer {
     const { membership, tunnels } = this.#open;
     const { cluster, endpoint, primary } = membership;
     return { cluster, endpoint, primary, tunnels: tunnels.connected().length };
+  }
+
+  counts() {
+    if (this.#open !== undefined) return { status: 'Joined', tunnels: this.#open.tunnels.connected().length } as const;
+    return this.#isActive ? { status: this.#told?.status ?? ('Joining' as const), tunnels: 0 } : undefined;
   }
 
   keyHash(): string | undefined {

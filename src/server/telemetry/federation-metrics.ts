@@ -1,5 +1,6 @@
 // The metrics of a federation: those of the login server, then those of a joined cluster.
 import { Counter, Gauge, type Registry } from 'prom-client';
+import type { Answered } from '../http/contract.ts';
 
 /** The values that are read for each request of the metrics. */
 export interface FederationSources {
@@ -30,13 +31,13 @@ export interface LoginServerCounts {
 
 /** What became of a request to join this login server, and of an assertion of a login server. */
 export const joinOutcomes = ['joined', 'rejected'] as const;
-export const assertionOutcomes = ['accepted', 'rejected'] as const;
+const assertionOutcomes = ['accepted', 'rejected'] as const;
 
 export interface FederationCounters {
   /** Counts a request to join this login server that was decided. The same cluster may join again. */
   join(outcome: (typeof joinOutcomes)[number]): void;
-  /** Counts an assertion of the login server that this server has joined. */
-  assertion(outcome: (typeof assertionOutcomes)[number]): void;
+  /** Counts the assertion of a request that came through a login server. */
+  assertion(answered: Answered): void;
 }
 
 // A login server has at most this many joined clusters.
@@ -122,5 +123,13 @@ export function federationMetrics(
       if (loginServer() !== undefined) for (const outcome of assertionOutcomes) this.inc({ outcome }, 0);
     },
   });
-  return { join: (outcome) => joins.inc({ outcome }), assertion: (outcome) => assertions.inc({ outcome }) };
+  return {
+    join: (outcome) => joins.inc({ outcome }),
+    assertion({ through, caller, status }) {
+      if (through === undefined) return;
+      // An eviction (202) has no caller. Other requests without one were refused before the assertion was read.
+      if (caller !== undefined || status === 202) assertions.inc({ outcome: 'accepted' });
+      else if (status === 401) assertions.inc({ outcome: 'rejected' });
+    },
+  };
 }

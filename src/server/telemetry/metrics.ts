@@ -29,7 +29,7 @@ export interface MetricsSources extends FederationSources {
   readonly cluster: () => Pick<Provisioner, 'sessions' | 'leading' | 'goLeading' | 'watches' | 'queue'> | undefined;
 }
 
-export interface Metrics extends FederationCounters {
+export interface Metrics extends Pick<FederationCounters, 'join'> {
   /** `/metrics`: the API, the mesh and the process. */
   readonly server: Registry;
   /** `/metrics/controller`: the sign-ins in the cluster. */
@@ -247,7 +247,9 @@ export function createMetrics(sources: MetricsSources): Metrics {
   return {
     server,
     controller,
-    request({ method: asked, route = 'other', status = 499, reason, ms, caller }) {
+    request(answered) {
+      const { method: asked, route = 'other', status = 499, reason, ms, caller } = answered;
+      federation.assertion(answered);
       // The caller chooses the method and the path, so all unknown ones count as one.
       const method = asked === 'GET' || asked === 'POST' ? asked : 'other';
       requests.inc({ method, route, status });
@@ -269,6 +271,6 @@ export function createMetrics(sources: MetricsSources): Metrics {
     },
     watchBroke: (resource) => broken.inc({ resource }),
     account: (what) => (what === 'created' ? created : deleted).inc(),
-    ...federation,
+    join: (outcome) => federation.join(outcome),
   };
 }

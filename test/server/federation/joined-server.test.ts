@@ -25,6 +25,12 @@ const secretFor = ({ endpoint }: Login, key = loginKey, nonce = '') => ({
   token: tokenFor({ cluster: 'site-7', hash: keyHash(key.publicKey) }).concat(nonce && '\n'),
 });
 
+interface ReplicaOptions {
+  readonly leads?: boolean;
+  readonly settings?: object;
+  readonly isAnnounced?: (keyHash: string) => boolean;
+}
+
 /** A cluster to join: its API server, the folder of its join Secret, and its sign-ins. */
 class Cluster {
   readonly api = new SecretsApi();
@@ -48,7 +54,7 @@ class Cluster {
   record = () => this.api.values('tka-cluster-info');
 
   /** Starts a replica, which stops after the test. `leads` can be changed. */
-  async replica({ leads = true, settings = {} }: { leads?: boolean; settings?: object } = {}) {
+  async replica({ leads = true, settings = {}, isAnnounced }: ReplicaOptions = {}) {
     const federation = { joinFolder: this.folder, caFile: authority.file, ...settings };
     const { config } = await examineConfig('config.yaml', JSON.stringify({ federation }), {});
     const lease = { leads };
@@ -73,6 +79,7 @@ class Cluster {
       provisioner,
       onRequest: () => {},
       onDecided: () => {},
+      ...(isAnnounced && { isAnnounced }),
       times: { roundMs: 20, strayMs: 20, pauseMs: [10, 50], tunnels: { redialMs: [10, 100] } },
     });
     onTestFinished(() => server.stop());
@@ -98,6 +105,7 @@ test('without a folder for the join Secret, asks nobody anything; joins when bot
   expect(server.active()).toBe(false);
   expect(server.problem()).toBeUndefined();
   expect(server.state()).toBeUndefined();
+  expect(server.counts()).toBeUndefined();
   fs.mkdirSync(cluster.folder);
   expect(early).toBe(0);
   mountSecret(cluster.folder, secretFor(it));
@@ -136,6 +144,7 @@ test('every replica opens tunnels, only the leader joins, and the statement is t
     expect(server.problem()).toBeUndefined();
     expect(server.keyHash()).toBe(keyHash(keyOf(admission)));
     expect(server.state()).toEqual({ cluster: 'site-7', endpoint: it.endpoint, primary: 'primary', tunnels: 1 });
+    expect(server.counts()).toEqual({ status: 'Joined', tunnels: 1 });
   }
   expect(it.listener.tunnels('site-7')).toHaveLength(2);
   for (const { statement } of it.listener.tunnels('site-7')) {
@@ -146,6 +155,22 @@ test('every replica opens tunnels, only the leader joins, and the statement is t
   const { token } = secretFor(it);
   const { privateKey = '' } = cluster.record() ?? {};
   for (const secret of [token, privateKey.split('\n')[1] ?? '']) expect(JSON.stringify(fields)).not.toContain(secret);
+});
+
+test('a member of the mesh joins only after the mesh knows its key', async () => {
+  const admission = new OpenAdmission();
+  const it = await login({ admission });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const announced = new Set<string>();
+  const server = await cluster.replica({ isAnnounced: (hash) => announced.has(hash) });
+  await becomes(cluster.status, { status: 'Joining', reason: 'Waiting', msg: expect.stringContaining('mesh') });
+  await becomes(() => ({ hash: server.keyHash() }), { hash: expect.stringMatching(/^[\w-]{43}$/) });
+  await becomes(() => server.counts(), { status: 'Joining', tunnels: 0 });
+  expect(admission.asked).toEqual([]);
+  announced.add(server.keyHash() ?? '');
+  await connected(server);
+  expect(server.keyHash()).toBe(keyHash(keyOf(admission)));
 });
 
 test('a cluster that has joined keeps its tunnels without the join Secret, also after a restart', async () => {
@@ -212,6 +237,7 @@ test('a refusal is final until the Secret changes; the reason is in the status',
   const server = await cluster.replica();
   await becomes(cluster.status, { status: 'Rejected', reason: 'Refused' });
   expect(cluster.status()?.msg).toMatch(/^cannot join https:.*: .*the join token was revoked$/);
+  await becomes(() => server.counts(), { status: 'Rejected', tunnels: 0 });
   answer = { ok: true, primary: 'primary', keys: [loginKey.publicKey] };
   mountSecret(cluster.folder, secretFor(it, loginKey, 'new'));
   await connected(server);

@@ -490,7 +490,7 @@ describe('members on loopback', () => {
     let own: string | undefined;
     const login = await member('login', { key, record: named('home') });
     const bootstrapPeers = [`${host}:${login.port}`];
-    await member('both', { key, record: named('both'), bootstrapPeers, federationKey: () => own });
+    const both = await member('both', { key, record: named('both'), bootstrapPeers, federationKey: () => own });
     const claims = (name: string, endpoint = 'https://elsewhere.example.com') =>
       login
         .claims(name, endpoint)
@@ -500,7 +500,9 @@ describe('members on loopback', () => {
     expect(claims('new', 'https://api.both.example.com')).toEqual(claims('both'));
     expect(claims('both', 'https://api.both.example.com')).toHaveLength(1);
     expect(claims('new')).toEqual([]);
+    expect(both.hasAnnounced(hash)).toBe(false);
     own = hash;
+    await expect.poll(() => both.hasAnnounced(hash), { timeout: 30_000 }).toBe(true);
     await expect.poll(() => claims('both'), { timeout: 30_000 }).toEqual([['both', 'healthy', false, hash]]);
   });
 

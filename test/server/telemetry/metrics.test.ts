@@ -179,7 +179,16 @@ test('a joined cluster exports its tunnels, its status and the assertions', asyn
     expect(await lines(`tka_federation_${name}`)).toEqual([]);
   }
   counts = { status: 'Joined', tunnels: 2 };
-  metrics.assertion('accepted');
+  const request = { id: 'x', method: 'GET', path: '/', route: `${api}/login`, ms: 1, refusal: undefined };
+  const origin = { reason: undefined, address: undefined, port: undefined };
+  const asked = (status: number, caller?: typeof alice, through: object = { through: 'hub' }) =>
+    metrics.request({ ...request, ...origin, ...through, status, caller });
+  asked(200, alice);
+  asked(401, alice);
+  asked(202);
+  asked(401);
+  asked(503);
+  asked(401, undefined, {});
   expect(await lines('tka_federation_tunnels')).toEqual(['tka_federation_tunnels 2']);
   expect(await lines('tka_federation_join_status')).toEqual([
     'tka_federation_join_status{status="Joining"} 0',
@@ -187,8 +196,8 @@ test('a joined cluster exports its tunnels, its status and the assertions', asyn
     'tka_federation_join_status{status="Rejected"} 0',
   ]);
   expect(await lines('tka_federation_assertions_total')).toEqual([
-    'tka_federation_assertions_total{outcome="accepted"} 1',
-    'tka_federation_assertions_total{outcome="rejected"} 0',
+    'tka_federation_assertions_total{outcome="accepted"} 3',
+    'tka_federation_assertions_total{outcome="rejected"} 1',
   ]);
   counts = undefined;
   expect(await lines('tka_federation_tunnels')).toEqual([]);
