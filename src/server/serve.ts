@@ -211,6 +211,7 @@ class TkaServer {
           provisioner: this.#provisioner,
           mesh: this.#mesh,
           joined: this.#joined,
+          loginServer: this.#loginServer,
           certificateUntil: this.#certificateUntil,
           tailnet: this.#tailnet,
         }),

@@ -10,6 +10,7 @@ import { dataOf, federationPaths, type Secret, type TkaCluster, textsOf } from '
 import type { Kube } from '../../src/server/kubernetes/kube.ts';
 import type { Log } from '../../src/server/log/log.ts';
 import { ObjectEvents } from '../../src/server/provisioner/events.ts';
+import { freePort } from '../fixtures/ports.ts';
 import { TkaServerProcess } from '../server/program.ts';
 import { Joiner, LoginCluster, type LoginReplica, tokenOfSecret } from './login-servers.ts';
 import { startRelay } from './relay.ts';
@@ -240,6 +241,40 @@ describe.skipIf(absent)('a login server', () => {
       expect(refused.stderr).toContain(problem);
       expect(refused.stdout).toBe('');
     }
+  });
+
+  test('the program is a login server, says so in its status, and ends cleanly', async () => {
+    const [port, health, tunnels] = [
+      await freePort('127.0.0.1'),
+      await freePort('127.0.0.1'),
+      await freePort('127.0.0.1'),
+    ];
+    const config = {
+      ...login.settings,
+      federation: { ...login.settings.federation, listen: `127.0.0.1:${tunnels}` },
+      server: { host: '127.0.0.1' },
+      tailscale: { port },
+      health: { host: '127.0.0.1', port: health },
+      gossip: { enabled: false },
+    };
+    await using server = new TkaServerProcess(config, { KUBECONFIG: login.serverKubeconfig() });
+    await server.said(/listens for the tunnels of joined clusters/);
+    login.route(tunnels);
+    const cluster = await joined('prod-eu');
+    const { tunnels: own } = cluster.dial();
+    await expect.poll(() => own.connected().length, { timeout: 20_000 }).toBe(1);
+    const status = async (): Promise<string> => (await server.exec('status')).stdout;
+    await expect.poll(status, { timeout: 20_000 }).toMatch(/^Joined clusters: +1 connected$/m);
+    await login.clusterIs('prod-eu', (found) => found?.status?.connected);
+    await login.kube.patch(federationPaths.clusters('prod-eu'), { spec: { suspended: true } });
+    await expect.poll(status, { timeout: 20_000 }).toMatch(/^Joined clusters: +0 connected, 1 suspended$/m);
+    server.child.kill('SIGTERM');
+    expect(await server.ended).toEqual({ status: 0, signal: null });
+    expect(server.lines.filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
+    // The replica has removed its Lease.
+    const leases: string[] = [];
+    for await (const { metadata } of login.kube.list<Secret>(federationPaths.leases())) leases.push(metadata.name);
+    expect(leases).toEqual([]);
   });
 
   test('500 clusters that come and go cost the API server few writes, and few at a time', async () => {

@@ -48,6 +48,12 @@ export interface LoginReplica {
   stop(): Promise<void>;
 }
 
+interface LoginSettings {
+  readonly operator: object;
+  readonly clusterInfo: object;
+  readonly federation: object;
+}
+
 interface ReplicaSettings {
   readonly access?: Access;
   readonly members?: () => readonly Member[];
@@ -57,6 +63,8 @@ interface ReplicaSettings {
 export class LoginCluster {
   readonly api: ApiServer;
   readonly kube: Kube;
+  /** The settings of the login server. */
+  readonly settings: LoginSettings;
   readonly #token: string;
   readonly #config: Config;
   readonly #ca: string;
@@ -66,7 +74,8 @@ export class LoginCluster {
   readonly #balancer: net.Server;
   #turn = 0;
 
-  private constructor(api: ApiServer, kube: Kube, token: string, config: Config, ca: string) {
+  private constructor(api: ApiServer, kube: Kube, token: string, settings: LoginSettings, config: Config, ca: string) {
+    this.settings = settings;
     this.api = api;
     this.kube = kube;
     this.#token = token;
@@ -105,8 +114,8 @@ export class LoginCluster {
       fs.writeFileSync(path.join(folder, name), text, { mode: 0o600 });
       return path.join(folder, name);
     };
-    const text = JSON.stringify({
-      operator: { clusterName: 'login' },
+    const settings: LoginSettings = {
+      operator: { clusterName: 'login', namespace: 'tka-system' },
       clusterInfo: { apiEndpoint: 'https://login-api.example.com' },
       federation: {
         listen: '127.0.0.1:0',
@@ -114,13 +123,14 @@ export class LoginCluster {
         certFile: file('tls.crt', cert),
         keyFile: file('tls.key', key),
       },
-    });
-    const { config, problems } = await examineConfig('config.yaml', text, {});
+    };
+    const { config, problems } = await examineConfig('config.yaml', JSON.stringify(settings), {});
     if (problems.length > 0) throw new Error(problems.join());
     const cluster = new LoginCluster(
       api,
       kube,
       await tokenOf(kube, 'tka-system', 'tka-server'),
+      settings,
       config,
       file('ca.crt', ca),
     );
@@ -179,10 +189,15 @@ export class LoginCluster {
     };
     this.#running.add(replica);
     server.listening().then(
-      (port) => this.#ports.push(port),
+      (port) => this.route(port),
       () => undefined,
     );
     return replica;
+  }
+
+  /** Passes connections to a port of this machine too. */
+  route(port: number): void {
+    this.#ports.push(port);
   }
 
   /** Starts replicas that accept tunnels. */
@@ -240,6 +255,7 @@ export class LoginCluster {
   /** Stops what a test has started, and removes what is left of it. */
   async clear(): Promise<void> {
     await Promise.all([...this.#running].map((replica) => replica.stop()));
+    this.#ports.length = 0;
     for (const collection of [
       federationPaths.clusters(),
       federationPaths.secrets(),

@@ -7,10 +7,12 @@ import { shortDuration } from '../../util/time.ts';
 import { versionInfo } from '../../util/version.ts';
 import { type Config, clusterNameOf } from '../config/config.ts';
 import type { JoinedServer, JoinedState } from '../federation/joined-server.ts';
+import type { LoginServer } from '../federation/login-server.ts';
 import type { MemberCounts, MemberOverview, Mesh } from '../mesh/mesh.ts';
 import { podOf } from '../provisioner/lease.ts';
 import type { SignInOverview } from '../provisioner/overview.ts';
 import type { Provisioner } from '../provisioner/provisioner.ts';
+import { type JoinedCounts, joinedCounts } from '../telemetry/federation-metrics.ts';
 
 /** Answer to `status`. Times are RFC 3339. */
 export interface StatusView {
@@ -45,6 +47,11 @@ export interface StatusView {
   readonly tailnet?: { readonly node: string; readonly name: string; readonly addresses: readonly string[] };
   /** Absent without gossip. */
   readonly mesh?: MemberCounts;
+  /** The clusters that have joined this server, by state. Absent on a server that is no login server. */
+  readonly joinedClusters?: JoinedCounts & {
+    /** Why clusters may not be able to join or connect. */
+    readonly problem?: string;
+  };
   /** The login server that the cluster has joined, or is to join. Absent without a join Secret. */
   readonly loginServer?: Partial<JoinedState> & {
     /** Why nobody can sign in through it now. */
@@ -74,6 +81,7 @@ export interface StatusSources {
   readonly provisioner: Provisioner | undefined;
   readonly mesh: Mesh | undefined;
   readonly joined: JoinedServer | undefined;
+  readonly loginServer: LoginServer | undefined;
   /** When the certificate in use expires, as Unix time in milliseconds. */
   readonly certificateUntil: number | undefined;
   readonly tailnet: TailnetStatus | undefined;
@@ -83,7 +91,7 @@ const whole = (ms: number): number => Math.floor(ms / 1000);
 
 /** Returns the status of this process's server. */
 export function statusView(sources: StatusSources): StatusView {
-  const { config, apiServer, unready, provisioner, mesh, joined, certificateUntil, tailnet } = sources;
+  const { config, apiServer, unready, provisioner, mesh, joined, loginServer, certificateUntil, tailnet } = sources;
   const { version, commit } = versionInfo();
   const uptimeMs = process.uptime() * 1000;
   const lease = provisioner?.leaseHolder();
@@ -113,8 +121,14 @@ export function statusView(sources: StatusSources): StatusView {
       tailnet: { node: tailnet.self.dnsName, name: tailnet.name, addresses: tailnet.self.addresses },
     }),
     ...(mesh && { mesh: mesh.counts() }),
+    ...(loginServer && { joinedClusters: joinedView(loginServer) }),
     ...(joined?.active() && { loginServer: { ...joined.state(), ...(problem !== undefined && { problem }) } }),
   };
+}
+
+function joinedView(loginServer: LoginServer): NonNullable<StatusView['joinedClusters']> {
+  const problem = loginServer.problem();
+  return { ...joinedCounts(loginServer.clusters.all()), ...(problem !== undefined && { problem }) };
 }
 
 const ago = (seconds: number): string => `${shortDuration(seconds * 1000)} ago`;
@@ -125,12 +139,16 @@ function leaderText({ leading, holder, silentSeconds = 0 }: StatusView['leader']
   return `no; ${podOf(holder)} holds the lease${silentSeconds > 15 ? `, last renewed ${ago(silentSeconds)}` : ''}`;
 }
 
-/** Returns counts as people read them: `57 healthy, 1 dead`. */
-const countsText = (counts: MemberCounts): string =>
+/** Returns counts as people read them: `57 healthy, 1 dead`. The first state is always shown. */
+const countsText = (counts: MemberCounts | JoinedCounts): string =>
   Object.entries(counts)
-    .filter(([state, count]) => count > 0 || state === 'healthy')
+    .filter(([, count], i) => count > 0 || i === 0)
     .map(([state, count]) => `${count} ${state}`)
     .join(', ');
+
+function joinedText({ problem, ...counts }: NonNullable<StatusView['joinedClusters']>): string {
+  return [countsText(counts), ...(problem === undefined ? [] : [problem])].join('; ');
+}
 
 type LoginServerView = NonNullable<StatusView['loginServer']>;
 
@@ -142,7 +160,7 @@ function loginServerText({ cluster, endpoint, primary, tunnels = 0, problem }: L
 
 /** Returns a status as lines of `name: value`. */
 export function statusText(view: StatusView): string {
-  const { tailnet, mesh, certificate, loginServer } = view;
+  const { tailnet, mesh, certificate, loginServer, joinedClusters } = view;
   const rows: readonly (readonly [string, string])[] = [
     ['Server', `${view.server}, cluster ${view.cluster}`],
     ['Version', `${view.version} (commit ${view.commit})`],
@@ -163,6 +181,7 @@ export function statusText(view: StatusView): string {
         : [`${tailnet.node} in ${tailnet.name || 'an unnamed tailnet'}`, ...tailnet.addresses].join(', '),
     ],
     ['Mesh', mesh === undefined ? 'none' : countsText(mesh)],
+    ...(joinedClusters === undefined ? [] : [['Joined clusters', joinedText(joinedClusters)] as const]),
     ...(loginServer === undefined ? [] : [['Login server', loginServerText(loginServer)] as const]),
   ];
   const width = Math.max(...rows.map(([name]) => name.length)) + 1;

@@ -47,8 +47,8 @@ export interface StatusOptions {
   readonly names: () => Iterable<string>;
   /** Returns a cluster as the watch knows it, and what this replica has seen of it. */
   readonly facts: (name: string) => { readonly object: TkaCluster; readonly seen: Seen } | undefined;
-  /** Called with the object after a write, and the news that are in it. */
-  readonly onWritten: (object: TkaCluster, news: ClusterStatement | undefined) => void;
+  /** Called when these news are in the status; with the object if they had to be written. */
+  readonly onCurrent: (name: string, news: ClusterStatement | undefined, written?: TkaCluster) => void;
   readonly times?: StatusTimes | undefined;
 }
 
@@ -106,12 +106,15 @@ export class StatusWriter {
   }
 
   async #write(name: string): Promise<void> {
-    const { kube, log, events, replica, isAlive, facts, onWritten } = this.#options;
+    const { kube, log, events, replica, isAlive, facts, onCurrent } = this.#options;
     const known = facts(name);
     if (known === undefined || this.#stopped) return;
     const { object, seen } = known;
     const next = nextStatus(object, seen, { replica, isAlive, now: Date.now(), refreshMs: this.#refreshMs });
-    if (next === undefined) return;
+    if (next === undefined) {
+      onCurrent(name, seen.news);
+      return;
+    }
     const pauseMs = (this.#wroteAt.get(name) ?? Number.NEGATIVE_INFINITY) + this.#pauseMs - performance.now();
     if (pauseMs > 0) {
       this.#later(name, pauseMs);
@@ -127,7 +130,7 @@ export class StatusWriter {
       throw error;
     }
     this.#wroteAt.set(name, performance.now());
-    onWritten(written, seen.news);
+    onCurrent(name, seen.news, written);
     for (const told of changesOf(object.status?.conditions ?? [], next.conditions ?? [])) {
       log[told.type === 'Warning' ? 'warn' : 'info']({ name, why: told.note }, `cluster: ${told.reason}`);
       events.tell({ apiVersion, kind: 'TkaCluster', metadata: written.metadata }, told);

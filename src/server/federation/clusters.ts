@@ -71,10 +71,10 @@ export class Clusters implements JoinedClusters {
       isAlive,
       names: () => this.#known.keys(),
       facts: (name) => this.#facts(name),
-      onWritten: (object, news) => {
-        this.#watched.put(object);
-        const memory = this.#memories.get(object.metadata.name);
-        if (memory?.news === news && memory !== undefined) memory.news = undefined;
+      onCurrent: (name, news, written) => {
+        if (written !== undefined) this.#watched.put(written);
+        const memory = this.#memories.get(name);
+        if (memory !== undefined && memory.news === news) memory.news = undefined;
       },
       times,
     });
@@ -231,12 +231,14 @@ export class Clusters implements JoinedClusters {
     const { tunnels, statement, lastSeen } = this.#memories.get(name) ?? emptyMemory();
     const open = [...tunnels.keys()].sort((a, b) => b.lastSeen() - a.lastSeen());
     const reported = Date.parse(object.status?.lastSeen ?? '');
+    // What it stated to this replica may be old if its tunnels are elsewhere now.
+    const endpoint = open.length > 0 ? statement?.apiEndpoint : object.status?.endpoint;
     const seen = [...open.map((tunnel) => tunnel.lastSeen()), lastSeen ?? Number.NaN, reported].filter((at) => at > 0);
     return {
       name,
       labels,
       suspended,
-      conflict: this.#conflictOf(known, statement?.apiEndpoint ?? object.status?.endpoint)?.message,
+      conflict: this.#conflictOf(known, endpoint)?.message,
       apiEndpoint,
       statement,
       lastSeen: seen.length === 0 ? undefined : Math.max(...seen),

@@ -43,12 +43,20 @@ export interface FederationCounters {
 // A login server has at most this many joined clusters.
 const mostJoined = 1_000;
 
-const joinedStates = ['connected', 'disconnected', 'suspended', 'conflict'] as const;
-
-function joinedState({ suspended, conflict, tunnels }: JoinedClusterCounts): (typeof joinedStates)[number] {
+function joinedState({ suspended, conflict, tunnels }: JoinedClusterCounts): keyof JoinedCounts {
   if (conflict !== undefined) return 'conflict';
   if (suspended) return 'suspended';
   return tunnels.length > 0 ? 'connected' : 'disconnected';
+}
+
+/** The number of joined clusters by state. */
+export type JoinedCounts = Readonly<Record<'connected' | 'disconnected' | 'suspended' | 'conflict', number>>;
+
+/** Counts joined clusters by state, as one replica of the login server sees them. */
+export function joinedCounts(clusters: readonly JoinedClusterCounts[]): JoinedCounts {
+  const counts = { connected: 0, disconnected: 0, suspended: 0, conflict: 0 };
+  for (const each of clusters) counts[joinedState(each)]++;
+  return counts;
 }
 
 /** Creates the metrics of both sides of a federation. A server on neither side exports none of their series. */
@@ -66,8 +74,7 @@ export function federationMetrics(
       const clusters = joinedClusters();
       this.reset();
       if (clusters === undefined) return;
-      for (const state of joinedStates) this.set({ state }, 0);
-      for (const each of clusters) this.inc({ state: joinedState(each) });
+      for (const [state, count] of Object.entries(joinedCounts(clusters))) this.set({ state }, count);
     },
   });
   new Gauge({

@@ -225,6 +225,16 @@ describe('output as text', () => {
     );
   });
 
+  test('shows the clusters that have joined, and why none can', () => {
+    const counts = { connected: 0, disconnected: 2, suspended: 1, conflict: 0 };
+    expect(statusText({ ...status, joinedClusters: counts })).toMatch(
+      /^Joined clusters: +0 connected, 2 disconnected, 1 suspended$/m,
+    );
+    expect(statusText({ ...status, joinedClusters: { ...counts, problem: 'there is no key' } })).toMatch(
+      /^Joined clusters: +0 connected, 2 disconnected, 1 suspended; there is no key$/m,
+    );
+  });
+
   test('shows members and sign-ins as tables, and cleans their texts', () => {
     const now = Date.parse('2026-11-21T08:00:42Z');
     const other = { ...member, name: 'tka-eu', self: false, left: true, state: 'dead' as const, labels: null };
