@@ -31,6 +31,8 @@ const toleranceS = 15;
 /** Maximum size of an assertion in bytes. The headers of a request through a tunnel have 16 KiB. */
 export const assertionLimit = 8 * 1024;
 const mostTags = 32;
+// In characters. The login server itself tells its caller the whole problem.
+const problemLimit = 200;
 
 /** Returns an assertion that is valid for 30 s from now (milliseconds of the epoch), signed with the key. */
 export async function signAssertion(key: FederationKey, assertion: Assertion, now = Date.now()): Promise<string> {
@@ -53,7 +55,9 @@ const claimsOf = ({ login, device, tagged, role, periodMs, problem, revoked }: C
   ...(tagged && { tagged: { node: tagged.node, tags: tagged.tags.slice(0, mostTags) } }),
   role,
   period_ms: Math.floor(periodMs),
-  ...(problem && { refused: { message: messagesOf(problem.body), revoked: revoked === true } }),
+  ...(problem && {
+    refused: { message: cleanText(messagesOf(problem.body), problemLimit), revoked: revoked === true },
+  }),
 });
 
 /**

@@ -113,9 +113,11 @@ describe('the caller of an assertion', () => {
   });
 
   test('with many tags and a long problem still fits', async () => {
-    const tags = Array.from({ length: 200 }, (_, i) => `tag:${'x'.repeat(60)}-${i}`);
-    const told = new Refusal(403, { message: '"'.repeat(5_000) });
-    const caller = { ...machine, tagged: { node: 'ci', tags }, role: '', problem: told, revoked: true };
+    // Longer than Tailscale allows them, and characters of four bytes.
+    const tags = Array.from({ length: 200 }, (_, i) => `tag:${'x'.repeat(100)}-${i}`);
+    const told = new Refusal(403, { message: '😀'.repeat(5_000) });
+    const tagged = { node: `${'x'.repeat(240)}.ts.net`, tags };
+    const caller = { ...machine, tagged, role: '', problem: told, revoked: true };
     const assertion = await signAssertion(key, { ...about, caller });
     expect(assertion.length).toBeLessThan(assertionLimit);
     expect((await new AssertionVerifier().verify(assertion, request, tunnel))?.tagged?.tags).toHaveLength(32);
