@@ -1,10 +1,17 @@
 // A login server on a real API server: join tokens, joining, dialing, suspending and evicting clusters.
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { parse } from 'yaml';
+import { KubeAdmission } from '../../src/server/federation/admission.ts';
 import { Clusters } from '../../src/server/federation/clusters.ts';
 import { createJoinToken } from '../../src/server/federation/commands.ts';
 import type { Tunnel } from '../../src/server/federation/contract.ts';
-import { joinTokenType, readToken, tokenAnnotation, writeToken } from '../../src/server/federation/join-tokens.ts';
+import {
+  JoinTokens,
+  joinTokenType,
+  readToken,
+  tokenAnnotation,
+  writeToken,
+} from '../../src/server/federation/join-tokens.ts';
 import { keyHash, newKey, readKeys, writeKeys } from '../../src/server/federation/keys.ts';
 import { dataOf, federationPaths, type Secret, type TkaCluster, textsOf } from '../../src/server/federation/objects.ts';
 import type { Kube } from '../../src/server/kubernetes/kube.ts';
@@ -181,6 +188,24 @@ describe.skipIf(absent)('a login server', () => {
       }
     });
 
+    test('a use that is counted at another replica meanwhile is not overwritten', async () => {
+      await login.replicas(1);
+      const secret = await login.token('prod-eu', { uses: '2' });
+      const [kube, log] = [login.serverKube(), silent];
+      const events = new ObjectEvents(kube, 'tka-federation', log);
+      const options = { kube, log, events, endpoint: '', hash: () => undefined, known: () => undefined };
+      const [one, two] = [new JoinTokens(options), new JoinTokens(options)];
+      const [first, second] = [newKey(), newKey()].map(({ publicKey }) => keyHash(publicKey)) as [string, string];
+      expect(await one.count(secret, first, '')).toBe(true);
+      // It has read the Secret before the other one wrote.
+      expect(await two.count(secret, second, '')).toBe(false);
+      const now = await two.check({ token: tokenOfSecret(secret), cluster: 'prod-eu', address: '' });
+      expect(await two.count(now as Secret, second, '')).toBe(true);
+      const after = await login.kube.get<Secret>(federationPaths.secrets(secret.metadata.name));
+      expect(after?.metadata.annotations?.[tokenAnnotation.usedBy]).toBe(`${first},${second}`);
+      kube.close();
+    });
+
     test('a token with three uses lets three keys in, one after the other', async () => {
       await login.replicas(1);
       const token = tokenOfSecret(await login.token('prod-eu', { uses: '3' }));
@@ -305,7 +330,7 @@ describe.skipIf(absent)('a login server', () => {
       },
     };
     const listed = Promise.withResolvers<void>();
-    const log: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+    const log = silent;
     const clusters = new Clusters({
       kube,
       log,
@@ -477,6 +502,29 @@ describe.skipIf(absent)('a login server', () => {
         await replica.stop();
         relay.close();
       }
+    });
+
+    test('an API server that does not serve TkaClusters evicts nobody', async () => {
+      const [kube, log] = [login.serverKube(), silent];
+      // As after a restart, or while the CustomResourceDefinition is replaced.
+      const away: Kube = { ...kube, get: (path, signal) => kube.get(path.replace('/tkaclusters', '/gone'), signal) };
+      const known = { known: () => undefined, put: () => {} } as unknown as Clusters;
+      const tokens = {} as JoinTokens;
+      const events = new ObjectEvents(kube, 'tka-federation', log);
+      const admission = new KubeAdmission({
+        kube: away,
+        log,
+        events,
+        clusters: known,
+        tokens,
+        primary: 'login',
+        keys: () => [],
+      });
+      const { publicKey } = newKey();
+      const statement = { version: '', apiEndpoint: 'https://a.example.com', labels: {} };
+      const dial = { cluster: 'a', replica: 'a-0', publicKey, statement, address: '', tunnel: 't' };
+      expect(await admission.dial(dial)).toMatchObject({ ok: false, code: 'unavailable' });
+      kube.close();
     });
 
     test('tunnels stay, and known clusters get new ones, while the API server is away', async () => {
@@ -652,6 +700,8 @@ describe.skipIf(absent)('a login server', () => {
     kube.close();
   });
 });
+
+const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
 /** Returns a tunnel that is only there. */
 const standIn = (cluster: string): Tunnel => ({

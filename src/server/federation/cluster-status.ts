@@ -8,7 +8,14 @@ import { WorkQueue } from '../provisioner/queue.ts';
 import { rfc3339 } from '../provisioner/sign-in.ts';
 import type { Conflict } from './conflicts.ts';
 import type { ClusterStatement } from './contract.ts';
-import { apiVersion, federationPaths, rightsHint, type TkaCluster, type TkaClusterStatus } from './objects.ts';
+import {
+  apiVersion,
+  endpointLimit,
+  federationPaths,
+  rightsHint,
+  type TkaCluster,
+  type TkaClusterStatus,
+} from './objects.ts';
 
 /** What this replica knows about a cluster. */
 export interface Seen {
@@ -30,8 +37,6 @@ export interface StatusTimes {
   readonly lookMs?: number;
 }
 
-// The CustomResourceDefinition has the same limit.
-const endpointLimit = 1_024;
 // Writes at the same time.
 const concurrency = 4;
 

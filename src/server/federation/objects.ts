@@ -19,6 +19,9 @@ export interface Secret {
   readonly data?: Readonly<Record<string, string>>;
 }
 
+/** Maximum length of an API endpoint. The CustomResourceDefinition has the same limit. */
+export const endpointLimit = 1_024;
+
 /** A joined cluster at its login server. An administrator keeps the labels and `suspended`. */
 export interface TkaCluster {
   readonly metadata: Metadata & { readonly creationTimestamp?: string };
