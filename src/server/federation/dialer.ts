@@ -68,8 +68,9 @@ class Tunnels implements OwnTunnels {
   #wanted = 1;
   #known: readonly string[];
   #problem: string | undefined;
-  /** Dials since the last one that opened a tunnel. */
+  /** Dials since the last one that opened a tunnel, and tunnels in a row that broke soon. */
   #attempts = 0;
+  #flaps = 0;
   /** Ends the wait for a change. */
   #wake = (): void => {};
 
@@ -124,7 +125,7 @@ class Tunnels implements OwnTunnels {
   /** Waits for a random time, which is longer after each dial without success. */
   #pause(): Promise<void> {
     const [shortest, longest] = this.#times.redialMs;
-    const most = Math.min(longest, shortest * 2 ** Math.min(this.#attempts + 1, 16));
+    const most = Math.min(longest, shortest * 2 ** Math.min(this.#attempts + this.#flaps + 1, 16));
     return this.#sleep(shortest + Math.random() * (most - shortest), () => false);
   }
 
@@ -199,6 +200,7 @@ class Tunnels implements OwnTunnels {
     };
     const tunnel = { id, cluster, primary, replica: hello.replica, keys, clockOffsetMs, since: Date.now(), redial };
     let isUp = false;
+    let early = new HandshakeFailure('broken', 'closed the connection');
     const { link, up } = serveTunnel(socket, {
       tunnel,
       answer: this.#options.answer,
@@ -208,14 +210,17 @@ class Tunnels implements OwnTunnels {
         if (hasNewKeys) open.isOutdated = true;
         this.#wake();
       },
-      onEnd: (code, reason) => isUp && this.#ended(open, code, reason),
+      onEnd: (code, reason) => {
+        if (isUp) this.#ended(open, code, reason);
+        else early = new HandshakeFailure(code, `cannot be used: ${reason}`);
+      },
       onError: (error, { path }) => log.error({ err: error, path }, 'could not answer the login server'),
     });
     const open: Open = { tunnel, link, said, isOutdated: false };
     this.#all.add(link);
     link.closed.then(() => this.#all.delete(link));
     await Promise.race([up, link.closed]);
-    if (!link.isOpen) throw new HandshakeFailure('broken', 'closed the connection');
+    if (!link.isOpen) throw early;
     isUp = true;
     const older = this.#open.get(hello.replica);
     this.#open.set(hello.replica, open);
@@ -243,6 +248,8 @@ class Tunnels implements OwnTunnels {
     const { replica, id, since } = tunnel;
     if (this.#open.get(replica)?.link === link) this.#open.delete(replica);
     this.#closed[code] = (this.#closed[code] ?? 0) + 1;
+    const isFlap = Date.now() - since < this.#times.redialMs[1] && code !== 'goodbye' && code !== 'replaced';
+    this.#flaps = isFlap ? this.#flaps + 1 : 0;
     const { log, endpoint } = this.#options;
     const openSeconds = Math.round((Date.now() - since) / 1_000);
     log.info({ endpoint, replica, tunnel: id, code, reason, openSeconds }, 'disconnected from the login server');

@@ -45,6 +45,8 @@ type Side = 'login' | 'joined';
 
 /** What a side signs: a hash of its role, of the TLS connection, and of all messages so far. */
 function transcript(side: Side, socket: TLSSocket, lines: readonly string[]): Buffer {
+  // Node's function fails without a clear error on a closed connection.
+  if (socket.destroyed) throw new HandshakeFailure('broken', 'closed the connection');
   const hash = createHash('sha256');
   hash.update(`tka-federation/1 ${side}\n`);
   hash.update(socket.exportKeyingMaterial(32, 'EXPORTER-tka-federation', Buffer.alloc(0)));

@@ -74,8 +74,11 @@ export class Link {
     this.#options = options;
     this.closed = new Promise((resolve) => {
       socket.once('close', () => {
-        this.end('broken', 'the connection was closed');
-        resolve();
+        // The session may have closed it, and tells why right after this event.
+        setImmediate(() => {
+          this.end('broken', 'the connection was closed');
+          resolve();
+        });
       });
     });
     // The reason is that of the first event. Node closes the session by itself after each of these.
@@ -174,6 +177,8 @@ export class Link {
     let before = this.#socket.bytesRead;
     let at = performance.now();
     return setInterval(() => {
+      // It waits for the other side to read what is written, which may never happen.
+      if (this.#session.destroyed) return this.end('broken', 'the HTTP/2 session has ended');
       const now = performance.now();
       const sent = this.#socket.bytesRead - before;
       const allowed = idleRate * Math.max(1, (now - at) / 1_000);

@@ -87,6 +87,7 @@ function requestOf(headers: IncomingHttpHeaders): TunnelRequest | undefined {
   const { ':method': method, ':path': path, 'tka-assertion': assertion, 'tka-request': id } = headers;
   if (method !== 'GET' && method !== 'POST') return undefined;
   if (path === undefined || !tunnelPaths.some((known) => known === path)) return undefined;
-  if (typeof assertion !== 'string' || typeof id !== 'string' || !/^[\w.:-]{1,64}$/.test(id)) return undefined;
+  if (typeof assertion !== 'string' || assertion === '' || typeof id !== 'string' || !/^[\w.:-]{1,64}$/.test(id))
+    return undefined;
   return { method, path, assertion, id };
 }
