@@ -11,6 +11,7 @@ import { statusView } from './admin/views.ts';
 import { loadKubeConfig, provisionerOptions } from './cluster.ts';
 import { type Config, keysHint } from './config/config.ts';
 import { type JoinedServer, startJoinedServer } from './federation/joined-server.ts';
+import { loginApi } from './federation/login-api.ts';
 import { type LoginServer, startLoginServer } from './federation/login-server.ts';
 import { joinedRows } from './federation/rows.ts';
 import { joinMesh } from './gossip.ts';
@@ -302,6 +303,7 @@ class TkaServer {
     const identity = guardOrigin(
       tailnetIdentity({
         capName,
+        federationCapName: config.get('federation.capName'),
         devices: { allowed: config.get('identity.allowTagged'), serverTag: config.get('tailscale.tag') },
         tailnet: tailnetFacts(env, log, status),
         env,
@@ -314,8 +316,19 @@ class TkaServer {
         secure: config.get('tailscale.port') === 443,
       },
     );
+    const loginServer = this.#loginServer;
+    const joined =
+      loginServer &&
+      loginApi({
+        clusters: loginServer.clusters,
+        isReady: () => loginServer.isReady(),
+        primary: loginServer.primary,
+        assert: (asserted) => loginServer.assert(asserted),
+        log,
+      });
     return createHandler({
       identity,
+      joined,
       signIns: provisioner.signIns,
       members: () => this.#mesh?.members(),
       clusterInfo: provisioner.clusterInfo,

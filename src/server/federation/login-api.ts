@@ -25,6 +25,8 @@ export interface Asserted {
 
 export interface LoginApiOptions {
   readonly clusters: JoinedClusters;
+  /** Returns whether all joined clusters are known. */
+  readonly isReady: () => boolean;
   /** The name of the login server's own cluster. */
   readonly primary: string;
   /** Returns a signed assertion (assertion.ts). Without a role, it ends the access that its caller has. */
@@ -51,6 +53,7 @@ export function loginApi(options: LoginApiOptions): (request: JoinedRequest) => 
 class JoinedApi implements JoinedAccess {
   readonly name: string;
   readonly signIns: SignIns;
+  readonly problem: Refusal | undefined;
   readonly #options: LoginApiOptions;
   readonly #request: JoinedRequest;
   readonly #turns: Turns;
@@ -62,6 +65,7 @@ class JoinedApi implements JoinedAccess {
     this.#request = request;
     this.#turns = turns;
     this.#cluster = options.clusters.get(request.cluster);
+    if (!options.isReady()) this.problem = unavailable('the login server does not know its joined clusters yet');
     this.signIns = this.#signIns();
   }
 
@@ -105,6 +109,7 @@ class JoinedApi implements JoinedAccess {
         return this.#read<KubeconfigAnswer>(answer, (cluster) => readKubeconfig(answer, cluster));
       },
       signOut: async (caller) => {
+        if (this.problem !== undefined) throw this.problem;
         // Nobody is signed in to a cluster that does not exist (any more).
         if (this.#cluster === undefined) return undefined;
         const answer = await this.#exchange('POST', '/logout', caller);

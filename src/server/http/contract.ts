@@ -81,6 +81,8 @@ export interface AskedCluster {
   readonly name: string;
   /** The labels that an administrator gave it. Undefined if no cluster of this name has joined. */
   readonly labels: Labels | undefined;
+  /** Set while this server does not know yet which clusters have joined. */
+  readonly problem?: Refusal | undefined;
 }
 
 /** A joined cluster for the time of one request. */

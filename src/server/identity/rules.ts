@@ -47,10 +47,11 @@ export function clusterGrantOf(
   rules: readonly unknown[],
   subject: Subject,
   capability: string,
-  { name, labels }: AskedCluster,
+  { name, labels, problem }: AskedCluster,
 ): Grant {
   // A caller without a rule does not learn which clusters exist.
   if (rules.length === 0) return nothing(noGrant(subject, capability, name));
+  if (problem !== undefined) return { ...none, problem };
   if (labels === undefined) return nothing(unknownCluster(name));
   return unlessInvalid(() => {
     const known = new Map(Object.entries(labels));

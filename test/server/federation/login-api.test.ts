@@ -194,12 +194,12 @@ const signed: LoginApiOptions['assert'] = ({ tunnel: { id, cluster }, method, pa
 async function loginServer(
   caller: StandInCaller | undefined,
   clusters: readonly JoinedCluster[],
-  more: Partial<Pick<LoginApiOptions, 'patienceMs' | 'assert'>> & {
+  more: Partial<Pick<LoginApiOptions, 'patienceMs' | 'assert' | 'isReady'>> & {
     readonly members?: readonly MemberRow[];
     readonly limits?: CallerLimits;
   } = {},
 ): Promise<Seen> {
-  const { patienceMs, assert = signed, members, limits } = more;
+  const { patienceMs, assert = signed, isReady = () => true, members, limits } = more;
   const seen: Seen = { answered: [], decided: [], log: [], port: 0 };
   const tailscaled = await startTailscaled({ whois: () => caller });
   onTestFinished(() => tailscaled.close());
@@ -216,6 +216,7 @@ async function loginServer(
       clusters: { get: (name) => clusters.find((each) => each.name === name), all: () => clusters },
       primary: 'login-eu',
       assert,
+      isReady,
       log,
       ...(patienceMs !== undefined && { patienceMs }),
     }),
@@ -469,6 +470,24 @@ describe('the state of a cluster', () => {
       expect(status, call).toBe(404);
       if (call !== 'POST /logout') expect(json.message).toBe('no cluster "prod-eu" has joined this login server');
     }
+  });
+
+  test('not known yet: 503 for a caller with a rule, whatever its rules', async () => {
+    const { tunnel, asked } = await joinedServer();
+    for (const clusters of [[], [cluster({ tunnels: [tunnel] })]]) {
+      const { answered } = await loginServer(alice, clusters, { isReady: () => false, members: [] });
+      for (const call of routes) {
+        expect(await observe(call), call).toMatchObject({
+          status: 503,
+          headers: { 'retry-after': '1' },
+          json: { message: 'the login server does not know its joined clusters yet' },
+        });
+      }
+      expect(answered.map(({ caller }) => caller?.login)).toEqual(Array(6).fill('alice@example.com'));
+    }
+    expect(asked).toEqual([]);
+    await loginServer(stranger, [], { isReady: () => false });
+    expect(await observe('POST /login')).toMatchObject({ status: 403, json: { capability } });
   });
 
   test('not connected: 503, so that the client asks another replica', async () => {
