@@ -25,8 +25,8 @@ export interface Asserted {
 
 export interface LoginApiOptions {
   readonly clusters: JoinedClusters;
-  /** Returns whether all joined clusters are known. */
-  readonly isReady: () => boolean;
+  /** Returns whether all joined clusters are known. Default: they always are. */
+  readonly isReady?: () => boolean;
   /** The name of the login server's own cluster. */
   readonly primary: string;
   /** Returns a signed assertion (assertion.ts). Without a role, it ends the access that its caller has. */
@@ -65,7 +65,8 @@ class JoinedApi implements JoinedAccess {
     this.#request = request;
     this.#turns = turns;
     this.#cluster = options.clusters.get(request.cluster);
-    if (!options.isReady()) this.problem = unavailable('the login server does not know its joined clusters yet');
+    if (options.isReady?.() === false)
+      this.problem = unavailable('the login server does not know its joined clusters yet');
     this.signIns = this.#signIns();
   }
 
