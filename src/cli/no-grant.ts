@@ -1,5 +1,6 @@
 // Tells a user without a grant what to ask the maintainers of the tailnet's policy for.
 import { missingGrant, NoGrant, policyPage, type Ungranted, unknownLogin } from '../tka/no-grant.ts';
+import { joinedNameOf, placeOf } from '../util/url.ts';
 import type { Context } from './context/context.ts';
 
 type Facts = Pick<Context, 'settings' | 'tailnet' | 'remembered'>;
@@ -12,7 +13,7 @@ export async function withMissingGrant(context: Facts, error: NoGrant): Promise<
   const grant = missingGrant(about, context.settings.tag);
   const isUnknown = login === '' && tags.length === 0;
   return new NoGrant(about, {
-    place: name === undefined ? server : `${name} (${server})`,
+    place: name === undefined || joinedNameOf(server) !== undefined ? placeOf(server) : `${name} (${server})`,
     hints: [
       `ask a maintainer of the tailnet policy to add this grant (see ${policyPage}): ${grant}`,
       ...(isUnknown ? [`replace ${unknownLogin} with your login on the tailnet`] : []),

@@ -7,6 +7,7 @@ import { hostOf } from '../util/url.ts';
 import type { Cluster } from './clusters.ts';
 import { currentListing, type GoodListing, refusedList } from './current-list.ts';
 import { groupServers } from './grouping.ts';
+import { isJoined } from './joined.ts';
 import { askListing, describeServers, type FindOptions, isAnswer } from './listing.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 import { keepMissing, missingOf, rememberedClusters, rowOf, untrustedOf } from './remembered.ts';
@@ -98,13 +99,15 @@ function missingFrom(
   last: readonly RememberedMember[],
   now: number,
 ): RememberedMember[] {
-  const endpoints = new Set(listed.map((member) => member.apiEndpoint));
+  const wayTo = ({ server, apiEndpoint }: RememberedMember) => `${isJoined({ server })} ${apiEndpoint}`;
+  const endpoints = new Set(listed.map(wayTo));
   // A server that is listed with another endpoint is the same cluster, rebuilt.
   const servers = new Set(listed.flatMap(({ server }) => server ?? []));
   const names = new Set(listed.map(({ name }) => name));
-  return last.filter(({ name, server, apiEndpoint, listed: at }) => {
+  return last.filter((member) => {
+    const { name, server, listed: at } = member;
     if (server !== null && servers.has(server)) return false;
-    if (!endpoints.has(apiEndpoint)) return now - at < keepMissing;
+    if (!endpoints.has(wayTo(member))) return now - at < keepMissing;
     // A member without a name may be listed with another server now.
     return server !== null && name !== null && !names.has(name) && now - at < keepMissingServer;
   });
@@ -161,7 +164,7 @@ export async function otherLists(
   const hosts = new Set<string>();
   const listed: RememberedMember[] = [];
   const cover = (members: readonly RememberedMember[]) => {
-    for (const { server } of members) if (server !== null) hosts.add(hostOf(server));
+    for (const { server } of members) if (server !== null && !isJoined({ server })) hosts.add(hostOf(server));
   };
   const isIn = ({ dnsName, addresses }: Peer) => hosts.has(dnsName) || addresses.some((each) => hosts.has(each));
   cover(own);

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import type { MemberState } from '../tka/types.ts';
 import { TkaError } from '../util/errors.ts';
-import { hostOf } from '../util/url.ts';
+import { hostOf, joinedNameOf, originOf } from '../util/url.ts';
 
 export type ClusterState = MemberState | 'missing' | 'unresolved' | 'unknown';
 
@@ -45,6 +45,8 @@ export interface Cluster {
   /** Version of its TKA server, from the list. */
   readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
+  /** The name of the login server's cluster, if the user signs in to this one through it; else null. */
+  readonly through: string | null;
   /** All its TKA servers, sorted by state (best first), then by name. Not empty. */
   readonly servers: readonly ClusterServer[];
 }
@@ -89,8 +91,13 @@ export function resolved(cluster: Cluster): ResolvedCluster {
   return { ...cluster, server };
 }
 
-/** Returns the short name of a TKA server: its host without the tailnet's MagicDNS suffix. */
+/**
+ * Returns the short name of a TKA server: its host without the tailnet's MagicDNS suffix, or the name of a joined
+ * cluster.
+ */
 export function shortName(server: string, tailnet: string): string {
+  const joined = joinedNameOf(server);
+  if (joined !== undefined) return joined;
   const host = hostOf(server);
   if (isIP(host) !== 0 || host === 'localhost') return host;
   if (tailnet !== '' && host.endsWith(`.${tailnet}`)) return host.slice(0, -tailnet.length - 1);
@@ -100,14 +107,25 @@ export function shortName(server: string, tailnet: string): string {
 /**
  * Returns possible names for the context of a server's cluster: the cluster's name, if known, then names of the server,
  * shortest first. Later names add what distinguishes two servers. The names do not depend on other clusters, so a
- * context never needs a new name later.
+ * context never needs a new name later. Those of a joined cluster say through which login server: `site-1-through-tka`.
  */
-export function contextNames(server: string, tailnet: string, cluster: string | null = null): string[] {
+export function contextNames(
+  server: string,
+  tailnet: string,
+  cluster: string | null = null,
+  through: string | null = null,
+): string[] {
   const { port, protocol } = new URL(server);
   const host = hostOf(server);
   const withPort = port === '' ? host : `${host}-${port}`;
-  const short = shortName(server, tailnet);
-  return [
-    ...new Set([...(cluster === null ? [] : [cluster]), short, host, withPort, `${protocol.slice(0, -1)}-${withPort}`]),
-  ];
+  const joined = joinedNameOf(server);
+  const hosts = [shortName(originOf(server), tailnet), host, withPort, `${protocol.slice(0, -1)}-${withPort}`];
+  const own =
+    joined === undefined ? hosts : [joined, ...[through ?? [], hosts].flat().map((by) => nameThrough(joined, by))];
+  return [...new Set([...(cluster === null ? [] : [cluster]), ...own])];
+}
+
+/** Returns the name that tells a joined cluster from another one with its name: `site-1-through-prod-eu`. */
+export function nameThrough(name: string, through: string): string {
+  return `${name}-through-${through}`;
 }

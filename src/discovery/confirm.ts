@@ -3,6 +3,7 @@ import { Unavailable } from '../network/failure.ts';
 import type { ClusterDescription } from '../tka/answers.ts';
 import { describeCluster, type TkaClient } from '../tka/client.ts';
 import { TkaError } from '../util/errors.ts';
+import { placeOf } from '../util/url.ts';
 import { type Cluster, type ResolvedCluster, resolved } from './clusters.ts';
 import type { TrustPolicy } from './trust.ts';
 
@@ -87,7 +88,7 @@ async function confirmServer(
   if (info.apiServer === apiEndpoint) return { ...info, server };
   forget(apiEndpoint, server);
   throw new OtherCluster(
-    `${server} is not the TKA server of ${name}: it serves ${info.apiServer}, not ${apiEndpoint}`,
+    `${placeOf(server)} is not the TKA server of ${name}: it serves ${info.apiServer}, not ${apiEndpoint}`,
     { hints: [`if you trust it, use its URL: kubectl tka login ${server}`] },
   );
 }

@@ -6,6 +6,7 @@ import { readMembers } from '../tka/memberlist.ts';
 import { ensurePrivateFolder, readOwn, readOwnLine, writeFileAtomic } from '../util/files.ts';
 import { isSelectable } from '../util/selector.ts';
 import type { Cluster, Provenance } from './clusters.ts';
+import { isJoined } from './joined.ts';
 
 /** A member as it was last listed. Times are in milliseconds since the epoch. */
 export interface RememberedMember extends Member {
@@ -111,14 +112,17 @@ export class ListMemory {
   }
 
   /**
-   * Removes a server from the members of an API endpoint, and allows a new search at once. Throws what write() throws.
+   * Removes a server from the members of an API endpoint, and allows a new search at once. A joined cluster is nothing
+   * without its server, so it is removed. Throws what write() throws.
    */
   forget(apiEndpoint: string, server: string): void {
     const isIt = (member: RememberedMember) => member.apiEndpoint === apiEndpoint && member.server === server;
     for (const seed of this.seeds()) {
       const list = this.read(seed);
       if (list === undefined || !list.members.some(isIt)) continue;
-      const members = list.members.map((member) => (isIt(member) ? { ...member, server: null, tried: 0 } : member));
+      const members = list.members
+        .filter((member) => !isIt(member) || !isJoined(member))
+        .map((member) => (isIt(member) ? { ...member, server: null, tried: 0 } : member));
       this.write(seed, { ...list, members });
     }
   }

@@ -3,6 +3,7 @@ import { describeCluster } from '../tka/client.ts';
 import type { Member } from '../tka/memberlist.ts';
 import type { Provenance } from './clusters.ts';
 import type { GoodListing } from './current-list.ts';
+import { isJoined } from './joined.ts';
 import { type FindOptions, type ListedMember, seedTimeout } from './listing.ts';
 import type { RememberedList, RememberedMember } from './memory.ts';
 
@@ -166,11 +167,14 @@ export function memberResolver(memory: RememberedList | undefined, options: Find
   const firstSeen = new Map(memory?.members.map((member) => [identityAt(member), member.since]));
   const remembered = serversByEndpoint(memory);
   const configured = new Map(
-    options.known.flatMap(({ apiServer, server }) => (apiServer ? [[apiServer, server] as const] : [])),
+    options.known.flatMap((pair) =>
+      pair.apiServer && !isJoined(pair) ? [[pair.apiServer, pair.server] as const] : [],
+    ),
   );
   return async ({ members, server: from, provenanceOf, alone, cut, unread }) => {
     if (cut > 0) options.warn(`${from} lists ${members.length + cut} members; showing the first ${members.length}`);
-    if (unread > 0) options.warn(`${from} lists ${unread} members without a valid API endpoint, which are skipped`);
+    if (unread > 0)
+      options.warn(`${from} lists ${unread} members without a valid API endpoint or server, which are skipped`);
     const { placed, asked } = await resolveServers(members, {
       ...options,
       from: { server: from, provenance: provenanceOf(from) },
@@ -180,21 +184,25 @@ export function memberResolver(memory: RememberedList | undefined, options: Find
     });
     return members.map((member): RememberedMember => {
       const { server, provenance } = placed.get(member) ?? { server: null, provenance: 'tailnet' as const };
-      const { name, cluster, apiEndpoint, state, lastSeen, version, labels } = member;
+      const { name, cluster, apiEndpoint, state, lastSeen, version, labels, through, direct } = member;
+      const joined = { ...(through !== undefined && { through }), ...(direct !== undefined && { direct }) };
       const tried = asked.has(member) ? now : triedAt(member);
       const ofServer = { server, provenance: alone && server !== null ? provenanceOf(server) : provenance };
       const since = firstSeen.get(identityAt({ server, apiEndpoint })) ?? now;
-      return { name, cluster, ...ofServer, apiEndpoint, state, lastSeen, version, labels, listed: now, tried, since };
+      const stated = { name, cluster, apiEndpoint, state, lastSeen, version, labels, ...joined };
+      return { ...stated, ...ofServer, listed: now, tried, since };
     });
   };
 }
 
-/** Returns the servers of each API endpoint in the last list. */
+/** Returns the servers of each API endpoint in the last list, without the ways through login servers. */
 function serversByEndpoint(memory: RememberedList | undefined): Map<string, Resolved[]> {
   const servers = new Map<string, Resolved[]>();
-  for (const { apiEndpoint, server, provenance } of memory?.members ?? []) {
+  for (const member of memory?.members ?? []) {
+    const { apiEndpoint, server, provenance } = member;
     const alike = servers.get(apiEndpoint) ?? [];
-    if (server !== null && alike.length < alikeLimit) servers.set(apiEndpoint, [...alike, { server, provenance }]);
+    if (server !== null && !isJoined(member) && alike.length < alikeLimit)
+      servers.set(apiEndpoint, [...alike, { server, provenance }]);
   }
   return servers;
 }

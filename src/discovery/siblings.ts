@@ -1,4 +1,5 @@
 import type { Provenance } from './clusters.ts';
+import { waysIn } from './joined.ts';
 import type { RememberedList } from './memory.ts';
 
 /** A server that may belong to the same cluster as another one, and how we know. */
@@ -21,7 +22,8 @@ export interface SiblingSources {
 const gone = new Set(['dead', 'suspected']);
 
 /**
- * Returns servers that may belong to the same cluster as `server`. Servers that were last listed as dead, suspected or
+ * Returns servers that may belong to the same cluster as `server`. For a joined cluster, these are replicas of the same
+ * login server; for others, never a way through a login server. Servers that were last listed as dead, suspected or
  * missing come last. Only the list of a server that the user named makes a candidate `stated`. That alone does not make
  * it trusted: trust.ts decides which candidates may be asked, and each must confirm its cluster itself.
  */
@@ -29,8 +31,11 @@ export function siblingCandidates(server: string, options: SiblingSources): Sibl
   const { apiServer, cluster, kept, lists, isNamed } = options;
   const found = new Map<string, { provenance: Provenance; isGone: boolean }>();
   for (const [seed, list] of [...lists].sort(([, a], [, b]) => b.at - a.at)) {
+    const wayOf = waysIn(list.members);
+    const way = wayOf(list.members.find((member) => member.server === server) ?? { server });
     for (const member of list.members) {
       if (member.apiEndpoint !== apiServer || member.cluster !== cluster || member.server === null) continue;
+      if (wayOf(member) !== way) continue;
       const before = found.get(member.server);
       const isStated = before?.provenance === 'stated' || (member.provenance === 'stated' && isNamed(seed));
       const isGone = before?.isGone ?? (gone.has(member.state ?? '') || member.listed < list.at);
@@ -43,13 +48,27 @@ export function siblingCandidates(server: string, options: SiblingSources): Sibl
   return candidates.map(([each, { provenance }]) => ({ server: each, provenance }));
 }
 
+/** A server in the last lists, and its cluster. */
+export interface ListedServer {
+  readonly server: string;
+  readonly apiServer: string;
+  readonly cluster: string | undefined;
+  /** The way to the cluster, as waysIn() names it; empty for further ways to a cluster that is in the list itself. */
+  readonly way: string;
+}
+
 /** Returns the cluster of each server in the last lists. */
-export function knownClusters(
-  lists: readonly RememberedList[],
-): { readonly server: string; readonly apiServer: string; readonly cluster: string | undefined }[] {
-  return lists.flatMap(({ members }) =>
-    members.flatMap(({ server, apiEndpoint, cluster }) =>
-      server === null ? [] : [{ server, apiServer: apiEndpoint, cluster: cluster ?? undefined }],
-    ),
-  );
+export function knownClusters(lists: readonly RememberedList[]): ListedServer[] {
+  return lists.flatMap(({ members }) => {
+    const wayOf = waysIn(members);
+    const rows = members.flatMap((member) => {
+      const { server, apiEndpoint: apiServer, cluster, direct } = member;
+      return server === null
+        ? []
+        : [{ server, apiServer, cluster: cluster ?? undefined, way: wayOf(member), isDirect: direct === true }];
+    });
+    const keyOf = ({ apiServer, cluster }: Pick<ListedServer, 'apiServer' | 'cluster'>) => `${apiServer} ${cluster}`;
+    const own = new Set(rows.filter(({ way }) => way === '').map(keyOf));
+    return rows.map(({ isDirect, ...row }) => (isDirect && own.has(keyOf(row)) ? { ...row, way: '' } : row));
+  });
 }

@@ -19,6 +19,7 @@ import {
   uniqueName,
 } from '../util/files.ts';
 import { type Fate, fateOf, type Owner, thisProcess } from '../util/processes.ts';
+import { placeOf } from '../util/url.ts';
 
 export const noHome = 'no home directory: HOME is not set';
 
@@ -74,7 +75,7 @@ async function underLock<T>(lock: EntryLock | undefined, walk: LockedWalk<T>, wa
 /** Returns the error for a lock that another process has held for too long. `timeout` is in milliseconds. */
 export function waitedTooLong(server: string, timeout: number, hint: string): TkaError {
   const seconds = Math.round(timeout / 1000);
-  return new TkaError(`timed out after ${seconds} s waiting for another process to sign in to ${server}`, {
+  return new TkaError(`timed out after ${seconds} s waiting for another process to sign in to ${placeOf(server)}`, {
     hints: [hint],
   });
 }

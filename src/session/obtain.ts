@@ -4,6 +4,7 @@ import type { SignIn, TokenAccess } from '../tka/answers.ts';
 import type { TkaClient } from '../tka/client.ts';
 import { NotSignedIn } from '../tka/errors.ts';
 import { retryAfter } from '../tka/raw-answer.ts';
+import { placeOf } from '../util/url.ts';
 import { MovedOn } from './failover.ts';
 
 type GrantedSignIn = Awaited<ReturnType<TkaClient['login']>>;
@@ -85,7 +86,7 @@ class Obtaining {
         this.#failures = undefined;
         const { username, role, until } = signIn;
         this.#options.log(`signed in as ${username}, role ${role}, until ${new Date(until).toISOString()}`);
-        this.#waitingFor = `${this.#client.server} has not provisioned the sign-in of ${username}`;
+        this.#waitingFor = `${placeOf(this.#client.server)} has not provisioned the sign-in of ${username}`;
         return signIn;
       } catch (error) {
         if (error instanceof MovedOn) continue;
@@ -115,7 +116,7 @@ class Obtaining {
     const expires = Math.min(access.claims.expires, signIn.until);
     const { clockOffset, server } = this.#client;
     if (expires <= Date.now() + clockOffset)
-      throw new Unavailable(`${server} returned a sign-in that has already ended`, 0);
+      throw new Unavailable(`${placeOf(server)} returned a sign-in that has already ended`, 0);
     this.#options.log(`got a token, good until ${new Date(expires).toISOString()} by the server's clock`);
     return { signIn, access, expires, clockOffset };
   }
@@ -190,7 +191,7 @@ class Obtaining {
   }
 
   #forgotten(): 'forgotten' {
-    this.#waitingFor = `${this.#client.server} accepts the sign-in, then does not know it (HTTP 401)`;
+    this.#waitingFor = `${placeOf(this.#client.server)} accepts the sign-in, then does not know it (HTTP 401)`;
     return 'forgotten';
   }
 
@@ -208,7 +209,7 @@ class Obtaining {
   #outOfTime(): Unavailable {
     return (
       this.#failures?.last ??
-      new Unavailable(`${this.#waitingFor ?? `${this.#client.server} did not answer`} in time`, 0, {
+      new Unavailable(`${this.#waitingFor ?? `${placeOf(this.#client.server)} did not answer`} in time`, 0, {
         hints: ['try again, or allow more time with TKA_TIMEOUT=60s'],
       })
     );

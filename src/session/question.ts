@@ -2,6 +2,7 @@ import { isFresh } from '../credential/entry.ts';
 import { asksAgain, callerOf, wasChecked, writeChecked, writeServed } from '../credential/served.ts';
 import { Unavailable } from '../network/failure.ts';
 import { TkaError } from '../util/errors.ts';
+import { placeOf } from '../util/url.ts';
 import type { EntryLock } from './lock.ts';
 import { type Session, timeLeft } from './session.ts';
 import type { FailureNote, SessionStore } from './store.ts';
@@ -175,7 +176,7 @@ export function noteFailure(
 }
 
 function signedOutOf(server: string): TkaError {
-  return new TkaError(`signed out of ${server}`, { hints: [`kubectl tka login ${server}`] });
+  return new TkaError(`signed out of ${placeOf(server)}`, { hints: [`kubectl tka login ${server}`] });
 }
 
 // Returns true if the caller can be told apart from others. On Linux, processes of several containers can have the same

@@ -6,7 +6,7 @@ import { systemCode, TkaError } from '../util/errors.ts';
 import { ensurePrivateFolder, readObject, readOwn, removeLeftovers, writeFileAtomic } from '../util/files.ts';
 import type { Json } from '../util/json.ts';
 import { cleanText } from '../util/text.ts';
-import { canonicalApiServer, canonicalServer } from '../util/url.ts';
+import { canonicalApiServer, canonicalServer, placeOf } from '../util/url.ts';
 import { LostLock, noHome } from './lock.ts';
 import { isTimestamp } from './session.ts';
 import type { Siblings } from './siblings.ts';
@@ -210,13 +210,13 @@ export class InsecureConsents extends StateFiles {
    */
   check(server: string, access: TokenAccess, apiServer: string | undefined, agreed: boolean): void {
     if (apiServer !== undefined && access.apiServer !== apiServer) {
-      throw new TkaError(`${server} gives tokens for ${access.apiServer}, not ${apiServer}`, {
+      throw new TkaError(`${placeOf(server)} gives tokens for ${access.apiServer}, not ${apiServer}`, {
         hints: [`if the cluster has moved, update the context: kubectl tka login ${server}`],
       });
     }
     if (!access.insecureSkipTlsVerify || this.read(server) === access.apiServer) return;
     if (!agreed) {
-      throw new TkaError(`${server} asks clients to skip TLS verification of ${access.apiServer}`, {
+      throw new TkaError(`${placeOf(server)} asks clients to skip TLS verification of ${access.apiServer}`, {
         hints: [`if you accept that: kubectl tka login ${server} --insecure-skip-tls-verify`],
       });
     }

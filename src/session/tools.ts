@@ -3,7 +3,7 @@ import { type Network, openNetwork } from '../network/network.ts';
 import type { ClusterAccess } from '../tka/answers.ts';
 import { TkaClient } from '../tka/client.ts';
 import { Refused } from '../tka/errors.ts';
-import { withoutSlashes } from '../util/url.ts';
+import { placeOf, withoutSlashes } from '../util/url.ts';
 import { FailoverClient } from './failover.ts';
 import { type EntryLock, type LockedWalk, LostLock, withLock } from './lock.ts';
 import { type ObtainOptions, obtain, type SignInGrant } from './obtain.ts';
@@ -81,7 +81,8 @@ export class Tools {
   obtain(server: string, apiServer: string | undefined, options: Omit<ObtainOptions, 'log'>): Promise<SignInGrant> {
     return this.ask(server, apiServer, async (client) => {
       const grant = await obtain(client, { ...options, log: this.log });
-      if (client.hasMoved) this.say(`${server} is away: signed in through ${client.server}, of the same cluster`);
+      if (client.hasMoved)
+        this.say(`${placeOf(server)} is away: signed in through ${client.server}, of the same cluster`);
       return grant;
     });
   }

@@ -4,7 +4,7 @@ import { TkaError } from '../util/errors.ts';
 import { isObject, type Json, own } from '../util/json.ts';
 import { certificatesIn } from '../util/pem.ts';
 import { cleanText } from '../util/text.ts';
-import { canonicalApiServer } from '../util/url.ts';
+import { canonicalApiServer, placeOf } from '../util/url.ts';
 import {
   labelsOf,
   nameIn,
@@ -118,7 +118,7 @@ export function parseKubeconfig(answer: RawAnswer, who: string, now: number): To
   );
   const token = own(user, 'token');
   if (token === undefined || token === null || token === '') {
-    throw new TkaError(`${who} returned an empty token`, {
+    throw new TkaError(`${placeOf(who)} returned an empty token`, {
       hints: ['its cluster is probably older than Kubernetes 1.30; ask its administrator to upgrade'],
     });
   }
@@ -157,6 +157,6 @@ export function parseClusterInfo(answer: RawAnswer, who: string): ClusterDescrip
     ...access,
     labels: labelsOf(own(info, 'labels')),
     cluster: nameIn(cluster),
-    signInStore: typeof store === 'string' && /^[!-~]{1,200}$/.test(store) ? store : null,
+    signInStore: typeof store === 'string' && /^[!-~](?:[ -~]{0,198}[!-~])?$/.test(store) ? store : null,
   };
 }

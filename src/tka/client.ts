@@ -5,7 +5,7 @@ import type { Client } from '../network/http.ts';
 import { type Network, openNetwork } from '../network/network.ts';
 import type { Route } from '../network/steps.ts';
 import { systemCode, TkaError } from '../util/errors.ts';
-import { withoutSlashes } from '../util/url.ts';
+import { placeOf, withoutSlashes } from '../util/url.ts';
 import {
   type ClusterDescription,
   parseClusterInfo,
@@ -145,7 +145,9 @@ export class TkaClient {
       });
       const bytes = await readBody(body, limit, Number(headers['content-length']));
       if (bytes === undefined)
-        throw new Unavailable(`${this.server} answered with more than ${limit >> 20} MiB`, 0, { answered: true });
+        throw new Unavailable(`${placeOf(this.server)} answered with more than ${limit >> 20} MiB`, 0, {
+          answered: true,
+        });
       const flat: Record<string, string | undefined> = {};
       for (const [name, value] of Object.entries(headers)) flat[name] = Array.isArray(value) ? value[0] : value;
       const answer = { status: statusCode, headers: flat, body: bytes.toString('utf8') };
@@ -256,7 +258,7 @@ function transportError(server: string, error: unknown, timeout: number, way: Ro
   const failure: ConnectFailure = late
     ? { kind: 'timeout', what: `no answer within ${seconds(timeout)}`, patience: 0 }
     : failureOf(error);
-  return new Unavailable(`cannot reach ${server}: ${failure.what}`, failure.patience, {
+  return new Unavailable(`cannot reach ${placeOf(server)}: ${failure.what}`, failure.patience, {
     cause: error,
     away: true,
     hints: [

@@ -2,7 +2,7 @@
 
 import { isObject, own } from '../util/json.ts';
 import { cleanText } from '../util/text.ts';
-import { canonicalApiServer, canonicalServer } from '../util/url.ts';
+import { canonicalApiServer, canonicalServer, joinedNameOf } from '../util/url.ts';
 import {
   errorWords,
   labelsOf,
@@ -30,6 +30,10 @@ export interface Member {
   /** The version of the TKA server. */
   readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
+  /** Of a joined cluster: the name of the login server's cluster. `server` then ends in `/clusters/NAME`. */
+  readonly through?: string;
+  /** True if the login server says that a member of the mesh serves the same cluster. */
+  readonly direct?: boolean;
 }
 
 const memberLimit = 10_000;
@@ -82,16 +86,23 @@ function memberOf(row: unknown): Member | undefined {
   // A URL with another scheme or with credentials can be neither used nor shown.
   const apiEndpoint = usable(() => canonicalApiServer(endpoint));
   if (apiEndpoint === null) return undefined;
+  const url = typeof server === 'string' ? usable(() => canonicalServer(server)) : null;
+  const joined = url === null ? undefined : joinedNameOf(url);
+  const through = nameIn(own(row, 'through'));
+  // Without its path, the row would pass for a server of the cluster itself.
+  if (joined === undefined && own(row, 'through') !== undefined) return undefined;
   const seen = typeof lastSeen === 'string' && rfc3339.test(lastSeen) && !Number.isNaN(Date.parse(lastSeen));
   return {
     apiEndpoint,
-    server: typeof server === 'string' ? usable(() => canonicalServer(server)) : null,
+    server: url,
     name: nameIn(name),
-    cluster: nameIn(cluster),
+    cluster: joined ?? nameIn(cluster),
     state: state === 'healthy' || state === 'suspected' || state === 'dead' ? state : null,
     lastSeen: seen ? lastSeen : null,
     version: (typeof version === 'string' && cleanText(version, 64)) || null,
     labels: labelsOf(own(row, 'labels')),
+    ...(joined !== undefined && through !== null && { through }),
+    ...(joined !== undefined && own(row, 'direct') === true && { direct: true }),
   };
 }
 

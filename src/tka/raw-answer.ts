@@ -4,6 +4,7 @@ import { Unavailable } from '../network/failure.ts';
 import type { TkaError } from '../util/errors.ts';
 import { isObject, own, parseJson } from '../util/json.ts';
 import { cleanText, isPlainName } from '../util/text.ts';
+import { joinedNameOf, placeOf } from '../util/url.ts';
 import { NotSignedIn, Refused } from './errors.ts';
 import { noGrantIn, policyPage } from './no-grant.ts';
 
@@ -78,9 +79,10 @@ const policyHint = `ask a maintainer of the tailnet policy; its rules: ${policyP
 const taggedHint =
   'the Go server accepts people only, not tagged devices: sign in from a device of a person, or use a tka-server with identity.allowTagged';
 
-/** Returns the error for an answer with an unexpected status. `who` names the server. */
-export function refusal(answer: RawAnswer, who: string, doing: string): TkaError {
+/** Returns the error for an answer of a server with an unexpected status. */
+export function refusal(answer: RawAnswer, server: string, doing: string): TkaError {
   const { status } = answer;
+  const who = placeOf(server);
   const words = errorWords(answer.body);
   const said = words === undefined ? '' : `: ${words.message}`;
   const advice = words?.advice ?? [];
@@ -88,11 +90,11 @@ export function refusal(answer: RawAnswer, who: string, doing: string): TkaError
   if (words === undefined) {
     return status === 401
       ? new NotSignedIn(`${who} has no sign-in for you (HTTP 401)`)
-      : notProtocol(who, doing, `HTTP ${status}`, isGateways(status));
+      : notProtocol(server, doing, `HTTP ${status}`, isGateways(status));
   }
-  const noGrant = status === 403 ? noGrantIn(parseAnswer(answer.body), who, words) : undefined;
+  const noGrant = status === 403 ? noGrantIn(parseAnswer(answer.body), server, words) : undefined;
   if (noGrant !== undefined) return noGrant;
-  const hints = [...advice, ...ownHints(status, words.message, advice)];
+  const hints = [...advice, ...ownHints(status, words.message, advice), ...unconnectedHints(answer, server, advice)];
   if (status === 401) return new NotSignedIn(`${who} has no sign-in for you${said}`, { hints });
   if ([400, 403, 404, 422].includes(status) || (status === 500 && isAboutPeriod(words.message))) {
     return new Refused(`${who} refused ${doing}${said} (HTTP ${status})`, status, { hints });
@@ -107,6 +109,13 @@ function ownHints(status: number, message: string, advice: readonly string[]): s
   if (/^tagged nodes not \(yet\) supported/i.test(message)) return [taggedHint];
   const isGrant = status === 403 && advice.length === 0 && /grant|not authori[sz]ed/i.test(message);
   return (isGrant || isAboutRule(message)) && !advice.some((line) => line.includes(policyPage)) ? [policyHint] : [];
+}
+
+/** Returns the hint for a joined cluster that has no connection to its login server, if the server gives none. */
+function unconnectedHints({ status }: RawAnswer, server: string, advice: readonly string[]): string[] {
+  const name = joinedNameOf(server);
+  if (name === undefined || status !== 503 || advice.length > 0) return [];
+  return [`try again: ${name} connects by itself; if it stays away, its administrator must check its TKA server`];
 }
 
 /** Returns whether the status is a proxy's or load balancer's while the server behind it is down. */
@@ -143,9 +152,9 @@ function tooMany(answer: RawAnswer, who: string, doing: string, why: string, adv
 }
 
 /** Returns the error for an answer that is not of the protocol; `what` says why. */
-export function notProtocol(who: string, doing: string, what: string, away = false): Unavailable {
+export function notProtocol(server: string, doing: string, what: string, away = false): Unavailable {
   return new Unavailable(
-    `${who} answered ${doing} with something that is not the TKA protocol (${what})`,
+    `${placeOf(server)} answered ${doing} with something that is not the TKA protocol (${what})`,
     answeredPatience,
     {
       answered: true,

@@ -69,6 +69,12 @@ export function joinedNameOf(server: string): string | undefined {
   return /\/clusters\/([^/]+)$/.exec(server)?.[1];
 }
 
+/** Returns the words for a TKA server in a message: its URL, or `cluster NAME through login server URL`. */
+export function placeOf(server: string): string {
+  const name = joinedNameOf(server);
+  return name === undefined ? server : `cluster ${name} through login server ${originOf(server)}`;
+}
+
 /** Returns the origin of a TKA server's canonical URL; for a joined cluster's, that is its login server's. */
 export function originOf(server: string): string {
   return new URL(server).origin;

@@ -13,7 +13,10 @@ const [us, us1, us2, laptop] = ['tka-us', 'tka-us-1', 'tka-us-2', 'laptop'].map(
 ) as [string, string, string, string];
 
 const answers = {
-  confirms: () => ({ ...{ caData: '', insecureSkipTlsVerify: false, labels: new Map() }, apiServer: api }),
+  confirms: () => ({
+    ...{ caData: '', insecureSkipTlsVerify: false, labels: new Map() },
+    apiServer: api,
+  }),
   'is another cluster’s': () => ({ ...answers.confirms(), apiServer: 'https://api.eu.example.com' }),
   'is away': () => {
     throw new Unavailable('no answer', 0, { away: true });
@@ -41,7 +44,7 @@ async function confirmWith(
   const forgotten: string[] = [];
   const { name, ...rest } = row(server);
   const servers = [row(server), ...Object.keys(behaviour).map(row)];
-  const cluster: Cluster = { ...rest, name: 'prod-us', apiEndpoint: api, labels: new Map(), servers };
+  const cluster: Cluster = { ...rest, name: 'prod-us', apiEndpoint: api, through: null, labels: new Map(), servers };
   const options: ConfirmOptions = {
     trust: new TrustPolicy({
       tag: 'tag:tka',

@@ -272,6 +272,185 @@ it('takes the state, the last-seen time and the labels from the servers that cou
   ]);
 });
 
+/**
+ * Returns a row of a joined cluster at a login server: `HOST/NAME`, or `HOST/NAME through CLUSTER`. It states the same
+ * endpoint as the clusters of the tailnet in these tables.
+ */
+function joined(text: string, more: Partial<ServerRow> = {}): ServerRow {
+  const [place = '', through] = text.split(' through ');
+  const [host = '', name = ''] = place.split('/');
+  const server = `${tka(host)}/clusters/${name}`;
+  return row('', { name: null, cluster: name, server, ...(through !== undefined && { through }), ...more });
+}
+/** The two replicas of a login server. */
+const replicas = [row('hub-1 of hub', { apiEndpoint: eu }), row('hub-2 of hub', { apiEndpoint: eu })];
+const hub = 'hub at eu: healthy, by hub-1; hub-1 hub-2';
+
+describe('joined clusters', () => {
+  cases([
+    [
+      'are one for all replicas of their login server, whatever endpoint each states',
+      {
+        rows: [
+          ...replicas,
+          joined('hub-1/site through hub', { state: 'dead' }),
+          joined('hub-2/site through hub', { apiEndpoint: 'https://elsewhere' }),
+        ],
+        expected: [hub, 'site at us: healthy, by hub-2; site-through-hub-2 site-through-hub-1'],
+      },
+    ],
+    [
+      'are several with different names',
+      {
+        rows: [...replicas, joined('hub-1/a through hub'), joined('hub-1/b through hub')],
+        expected: ['a at us: healthy, by hub-1; a-through-hub-1', 'b at us: healthy, by hub-1; b-through-hub-1', hub],
+      },
+    ],
+    [
+      'are several at servers that are not replicas of one login server',
+      {
+        rows: [replicas[0] as ServerRow, row('b of b', { apiEndpoint: 'https://b' })].concat(
+          joined('hub-1/site through hub'),
+          joined('b/site through hub'),
+        ),
+        expected: [
+          'b at https://b: healthy, by b; b',
+          'hub at eu: healthy, by hub-1; hub-1',
+          'site-through-hub at us: healthy, by b; site-through-b',
+          'site-through-hub at us: healthy, by hub-1; site-through-hub-1',
+        ],
+      },
+    ],
+    [
+      'are several if the servers say that they are through different clusters',
+      {
+        rows: [...replicas, joined('hub-1/site through hub'), joined('hub-2/site through other')],
+        expected: [
+          hub,
+          'site-through-hub at us: healthy, by hub-1; site-through-hub-1',
+          'site-through-other at us: healthy, by hub-2; site-through-hub-2',
+        ],
+      },
+    ],
+    [
+      'are never the cluster of the tailnet that they claim to be, and leave it its name',
+      {
+        rows: [...replicas, row('a of us', { state: 'dead' }), joined('hub-1/us through hub')],
+        expected: [hub, 'us-through-hub at us: healthy, by hub-1; us-through-hub-1', 'us at us: dead, by a; a'],
+      },
+    ],
+    [
+      'leave the name to a cluster of the tailnet that is missing for the moment',
+      {
+        rows: [row('us of us', { state: 'missing' }), joined('hub-1/us')],
+        expected: ['us-through-hub-1 at us: healthy, by hub-1; us-through-hub-1', 'us at us: missing, by us; us'],
+      },
+    ],
+    [
+      'keep their name if only an untagged server claims it',
+      {
+        rows: [...replicas, joined('hub-1/site through hub'), row('evil of site', untrusted)],
+        expected: ['evil at us: healthy, by evil; evil', hub, 'site at us: healthy, by hub-1; site-through-hub-1'],
+      },
+    ],
+    [
+      'do not give a name to servers that state none',
+      {
+        rows: [row('go'), joined('hub-1/site')],
+        expected: ['go at us: healthy, by go; go', 'site at us: healthy, by hub-1; site-through-hub-1'],
+      },
+    ],
+    [
+      'are a further way to a cluster of the tailnet if their login server says so',
+      {
+        rows: [...replicas, row('us of us', { state: 'dead' }), joined('hub-1/us through hub', { direct: true })],
+        expected: [hub, 'us at us: dead, by us; us-through-hub-1 us'],
+      },
+    ],
+    [
+      'are not if their endpoint is another one',
+      {
+        rows: [row('us of us'), joined('hub-1/us', { direct: true, apiEndpoint: eu })],
+        expected: ['us at us: healthy, by us; us', 'us-through-hub-1 at eu: healthy, by hub-1; us-through-hub-1'],
+      },
+    ],
+    [
+      'are not if their name is another one',
+      {
+        rows: [row('us of us'), row('go', nameless), joined('hub-1/site', { direct: true })],
+        expected: ['site at us: healthy, by hub-1; site-through-hub-1', 'us at us: healthy, by us; go us'],
+      },
+    ],
+    [
+      'are the way to a cluster whose own servers have left the tailnet',
+      {
+        rows: [row('us of us', { state: 'missing' }), joined('hub-1/us', { direct: true })],
+        expected: ['us at us: healthy, by hub-1; us-through-hub-1 us'],
+      },
+    ],
+    [
+      'use the replica that a context names',
+      {
+        rows: [...replicas, joined('hub-1/site through hub'), joined('hub-2/site through hub')],
+        known: [{ server: `${tka('hub-2')}/clusters/site`, apiServer: us }],
+        expected: [hub, 'site at us: healthy, by hub-2; site-through-hub-1 site-through-hub-2'],
+      },
+    ],
+    [
+      'have the name in their URL, whatever name they state',
+      {
+        rows: [joined('hub-1/site', { cluster: 'prod' }), joined('hub-1/other', { cluster: null })],
+        expected: [
+          'other at us: healthy, by hub-1; other-through-hub-1',
+          'site at us: healthy, by hub-1; site-through-hub-1',
+        ],
+      },
+    ],
+    [
+      'do not have the name of a login server that the row states',
+      {
+        rows: [joined('hub-1/site', { name: 'hub-1' })],
+        expected: ['site at us: healthy, by hub-1; site-through-hub-1'],
+      },
+    ],
+  ]);
+
+  it('say through whom, and clusters of the tailnet do not', () => {
+    const rows = [
+      row('us of us'),
+      joined('hub-1/us', { direct: true }),
+      joined('hub-1/a through x'),
+      joined('hub-1/b'),
+    ];
+    const through = groupServers(rows).clusters.map(({ name, through: whom }) => [name, whom]);
+    expect(through).toEqual([
+      ['a', 'x'],
+      ['b', 'hub-1'],
+      ['us', null],
+    ]);
+  });
+
+  it('are grouped the same way in any order', () => {
+    const rows = [
+      ...[...replicas, row('us of us'), joined('hub-1/us through hub'), joined('hub-2/us through hub')],
+      ...[row('hub-1 of fake', { apiEndpoint: us }), joined('b/site through hub'), joined('hub-1/site through hub')],
+    ];
+    const expected = group(rows);
+    for (let i = 1; i < rows.length; i++) expect(group([...rows.slice(i), ...rows.slice(0, i)])).toEqual(expected);
+    expect(group([...rows].reverse())).toEqual(expected);
+  });
+
+  it('are grouped quickly, a thousand at each of two replicas', () => {
+    const rows = [
+      ...replicas,
+      ...replicas.flatMap((_, r) => Array.from({ length: 1000 }, (_, i) => joined(`hub-${r + 1}/s${i} through hub`))),
+    ];
+    const began = process.cpuUsage();
+    expect(groupServers(rows).clusters).toHaveLength(1001);
+    expect(process.cpuUsage(began).user).toBeLessThan(2_000_000);
+  });
+});
+
 it('groups ten thousand servers of one endpoint quickly', () => {
   const rows = Array.from({ length: 10_000 }, (_, i) =>
     row(`us-${i} of us`, { state: i % 2 === 0 ? 'dead' : 'healthy' }),

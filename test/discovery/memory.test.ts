@@ -120,6 +120,24 @@ describe('ListMemory', () => {
     expect(memory.all().flatMap(({ members }) => members.map(({ server }) => server))).toEqual([null, null]);
   });
 
+  it('stores through whom a joined cluster is reached, and drops it with its server', () => {
+    const memory = new ListMemory(testFolder());
+    const server = 'https://tka.example.ts.net/clusters/site-1';
+    const { members, ...rest } = list('stated', server);
+    const joined = {
+      ...rest,
+      members: members.map((each) => ({ ...each, cluster: 'site-1', through: 'hub', direct: true })),
+    };
+    memory.write(seed, joined);
+    // The list of a joined cluster itself is another file.
+    memory.write(server, list('stated'));
+    expect(memory.read(seed)).toEqual(joined);
+    expect(memory.seeds().sort()).toEqual([seed, server]);
+    memory.forget('https://api.example.com', server);
+    expect(memory.read(seed)?.members).toEqual([]);
+    expect(memory.read(server)?.members).toHaveLength(1);
+  });
+
   it('returns nothing without a state folder', () => {
     const memory = new ListMemory(undefined);
     memory.write(seed, list('stated'));

@@ -1,7 +1,7 @@
 // The steps from a member to its TKA server.
 import { expect, it } from 'vitest';
 import type { ListedMember } from '../../src/discovery/listing.ts';
-import { memberId, type ResolveOptions, resolveServers } from '../../src/discovery/resolution.ts';
+import { memberId, memberResolver, type ResolveOptions, resolveServers } from '../../src/discovery/resolution.ts';
 import { Unavailable } from '../../src/network/failure.ts';
 import { memberOf, peerOf, standInClient } from './stand-in.ts';
 
@@ -115,4 +115,35 @@ it.each<[name: string, row: Row]>([
   });
   const place = placed.get(it);
   expect(place === undefined ? 'nowhere' : `${place.server} ${place.provenance}`).toBe(expected);
+});
+
+it('never takes a joined cluster for the server of a member without one, from memory or from a context', async () => {
+  const server = `${tka('hub')}/clusters/us`;
+  const now = Date.now();
+  const remembered = { ...memberOf(api), server, cluster: 'us', listed: now, tried: now, since: now };
+  const resolve = memberResolver(
+    { at: now, html: false, members: [{ ...remembered, provenance: 'stated' }] },
+    {
+      ...{ seeds: [tka('hub')], lists: [], named: true, known: [{ server, apiServer: api }], tagged: none },
+      ...({
+        serverOf: () => tka('none'),
+        client: () => standInClient({}),
+        log: () => {},
+        warn: () => {},
+      } as never as object),
+    } as never,
+    now,
+  );
+  const about = {
+    server: tka('hub'),
+    html: false,
+    cut: 0,
+    unread: 0,
+    alone: false,
+    provenanceOf: () => 'stated' as const,
+  };
+  const [member] = await resolve({ ...about, members: [listed({ name: 'go' })] });
+  expect(member).toMatchObject({ server: null });
+  const [own] = await resolve({ ...about, members: [listed({ server, cluster: 'us', through: 'hub', direct: true })] });
+  expect(own).toMatchObject({ server, through: 'hub', direct: true, provenance: 'stated' });
 });

@@ -55,6 +55,35 @@ describe('siblingCandidates', () => {
     expect(candidates([[seed, list(gone, row(us2))]]).map(({ server }) => server)).toEqual([us2, us1]);
   });
 
+  describe('for a joined cluster', () => {
+    const at = (n: number) => `https://hub-${n}.example.ts.net/clusters/prod-us`;
+    const hub = (n: number, cluster = 'hub') =>
+      row(`https://hub-${n}.example.ts.net`, { cluster, apiEndpoint: 'https://api.hub.example.com' });
+    const joined = (n: number, through = 'hub') => row(at(n), { name: null, through });
+    const rows = [hub(1), hub(2), hub(3, 'other'), joined(1), joined(2), joined(3), row(us1)];
+    const servers = (server: string, members: RememberedMember[]) =>
+      siblingCandidates(server, {
+        ...{ apiServer, cluster: 'prod-us', kept: [], lists: [[seed, list(...members)]], isNamed: () => true },
+      }).map((each) => each.server);
+
+    it('returns only replicas of the same login server, not servers of a cluster with its name and endpoint', () => {
+      expect(servers(at(1), rows)).toEqual([at(2)]);
+      expect(servers(at(3), rows)).toEqual([]);
+      expect(servers(at(1), [...rows, joined(2, 'another')])).toEqual([at(2)]);
+    });
+
+    it('is never one of the cluster’s own servers', () => {
+      expect(servers(us, rows)).toEqual([us1]);
+      const direct = rows.map((each) => (each.through === undefined ? each : { ...each, direct: true }));
+      expect(servers(us, direct)).toEqual([us1]);
+      expect(servers(at(1), direct)).toEqual([at(2)]);
+    });
+
+    it('returns none if no list contains it', () => {
+      expect(servers(at(1), [hub(1), hub(2), joined(2)])).toEqual([]);
+    });
+  });
+
   it('includes servers that a context remembers, as inferred', () => {
     expect(candidates([], { kept: [us, us1, us1] })).toEqual([{ server: us1, provenance: 'tailnet' }]);
     expect(candidates([[seed, list(row(us1))]], { kept: [us1] })).toEqual([{ server: us1, provenance: 'stated' }]);

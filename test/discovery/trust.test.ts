@@ -95,7 +95,7 @@ function trust(options: Partial<ConstructorParameters<typeof TrustPolicy>[0]> = 
 
 const cluster = (server: string, provenance: Provenance): Cluster & { server: string } => ({
   ...{ name: 'prod-us', server, provenance, apiEndpoint: 'https://api.us.example.com', state: 'healthy', reason: null },
-  ...{ lastSeen: null, version: null, labels: new Map(), servers: [] },
+  ...{ lastSeen: null, version: null, labels: new Map(), through: null, servers: [] },
 });
 
 describe('Trust', () => {

@@ -25,6 +25,7 @@ describe.concurrent('clusters', () => {
       {
         name: 'prod-eu',
         server: eu.server,
+        through: null,
         apiEndpoint: eu.apiServer,
         state: 'healthy',
         reason: null,
@@ -37,6 +38,7 @@ describe.concurrent('clusters', () => {
       {
         name: 'prod-us',
         server: us.server,
+        through: null,
         apiEndpoint: us.apiServer,
         state: 'healthy',
         reason: null,
@@ -49,6 +51,7 @@ describe.concurrent('clusters', () => {
       {
         name: 'staging',
         server: staging.server,
+        through: null,
         apiEndpoint: staging.apiServer,
         state: 'healthy',
         reason: null,
@@ -92,9 +95,9 @@ describe.concurrent('clusters', () => {
       ['', 'staging', 'healthy', '-', '-', 'environment=staging,region=us-west-2'],
     ]);
     const wide = lines((await home.run('clusters -o wide')).stdout).map((line) => line.split(/ {2,}/));
-    expect(wide[0]?.slice(6)).toEqual(['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN']);
-    expect(wide[1]?.slice(6, 9)).toEqual(['1/1', eu.server, eu.apiServer]);
-    expect(wide[2]?.slice(6, 9)).toEqual(['1/1', us.server, us.apiServer]);
+    expect(wide[0]?.slice(6)).toEqual(['SERVERS', 'TKA SERVER', 'THROUGH', 'API ENDPOINT', 'LAST SEEN']);
+    expect(wide[1]?.slice(6, 10)).toEqual(['1/1', eu.server, '-', eu.apiServer]);
+    expect(wide[2]?.slice(6, 10)).toEqual(['1/1', us.server, '-', us.apiServer]);
   });
 
   test.for<[string, string[]]>([
@@ -242,13 +245,22 @@ describe.concurrent('status', () => {
     await mesh.close();
     const { rows, stderr } = await json(home, 'status');
     expect(stderr).toBe('');
-    const alice = { username: 'alice', role: 'viewer', until: stamp };
+    const alice = { through: null, username: 'alice', role: 'viewer', until: stamp };
     expect(rows).toEqual([
       { name: 'prod-eu', server: eu.server, ...alice, until: null, context: 'prod-eu', state: 'signed-out' },
       { name: 'prod-us', server: us.server, ...alice, context: 'prod-us', state: 'active' },
       { name: 'staging', server: staging.server, ...alice, context: 'staging', state: 'expired' },
     ]);
-    expect(Object.keys(rows[0] ?? {})).toEqual(['name', 'server', 'username', 'role', 'until', 'context', 'state']);
+    expect(Object.keys(rows[0] ?? {})).toEqual([
+      'name',
+      'server',
+      'through',
+      'username',
+      'role',
+      'until',
+      'context',
+      'state',
+    ]);
     expect(parse((await home.run('status -o yaml')).stdout)).toEqual(rows);
     expect((await home.run('status -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');
     const table = await home.run('status');
@@ -261,10 +273,10 @@ describe.concurrent('status', () => {
     expect(table.stdout).not.toMatch(jwt);
     const wide = await home.run('status -o wide');
     expect(lines(wide.stdout).map((line) => line.split(/ {2,}/).slice(7))).toEqual([
-      ['TKA SERVER', 'API SERVER', 'SERVICE ACCOUNT'],
-      [eu.server, eu.apiServer, '-'],
-      [us.server, us.apiServer, 'tka-user-alice'],
-      [staging.server, staging.apiServer, 'tka-user-alice'],
+      ['TKA SERVER', 'THROUGH', 'API SERVER', 'SERVICE ACCOUNT'],
+      [eu.server, '-', eu.apiServer, '-'],
+      [us.server, '-', us.apiServer, 'tka-user-alice'],
+      [staging.server, '-', staging.apiServer, 'tka-user-alice'],
     ]);
     expect(wide.stdout).not.toMatch(jwt);
   });

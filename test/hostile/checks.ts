@@ -105,6 +105,7 @@ export function checkCredential(ran: { status: number | null; stdout: string; st
 export interface ClusterRow {
   readonly name: string;
   readonly server: string | null;
+  readonly through: string | null;
   readonly apiEndpoint: string;
   readonly state: string;
   readonly reason: string | null;
@@ -133,7 +134,8 @@ export function checkTexts(value: unknown, what: string): void {
 const states = ['missing', 'dead', 'suspected', 'unresolved', 'healthy', 'unknown'];
 
 /** The keys of a row of `clusters -o json`, in order. */
-export const clusterRowKeys = 'name server apiEndpoint state reason lastSeen labels context session servers'.split(' ');
+export const clusterRowKeys =
+  'name server through apiEndpoint state reason lastSeen labels context session servers'.split(' ');
 
 /** Checks the output of `clusters -o json`, as cli.md describes it. */
 export function checkClusterRows(stdout: string): ClusterRow[] {
@@ -145,6 +147,8 @@ export function checkClusterRows(stdout: string): ClusterRow[] {
     assert.deepEqual(Object.keys(row), clusterRowKeys);
     assert.match(row.name, /^[A-Za-z0-9][A-Za-z0-9._:-]*$/);
     if (row.server !== null) assert.equal(canonicalServer(row.server), row.server);
+    assert.equal(row.through !== null, row.server !== null && new URL(row.server).pathname !== '/');
+    if (row.through !== null) assert.match(row.through, /^[A-Za-z0-9][A-Za-z0-9._:-]*$/);
     assert.equal(canonicalApiServer(row.apiEndpoint), row.apiEndpoint);
     assert.ok(states.includes(row.state), row.state);
     assert.ok(row.servers.length > 0);

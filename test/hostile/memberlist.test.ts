@@ -37,7 +37,8 @@ const other = (fields: Row = {}): Row => ({
   ...fields,
 });
 
-const heading = /^CURRENT +NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN)?$/;
+const heading =
+  /^CURRENT +NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +THROUGH +API ENDPOINT +LAST SEEN)?$/;
 
 /** Runs `clusters -o json`, with checks, and the same list in the other given formats. */
 async function listed(fixture: Fixture, formats: readonly string[] = []): Promise<ClusterRow[]> {
@@ -206,7 +207,7 @@ describe('invalid servers and API endpoints', () => {
     assert.match(
       ran.stderr,
       new RegExp(
-        `^warning: http:\\S+ lists ${bad.length + 1} members without a valid API endpoint, which are skipped\n$`,
+        `^warning: http:\\S+ lists ${bad.length + 1} members without a valid API endpoint or server, which are skipped\n$`,
       ),
     );
   });
@@ -217,6 +218,62 @@ describe('invalid servers and API endpoints', () => {
       paths.map((path) => other({ apiEndpoint: `https://k.example${path}` })),
     );
     for (const row of await listed(fixture, ['wide'])) assert.match(row.apiEndpoint, /^https:\/\/[!-~]+$/);
+  });
+  test.concurrent('joined clusters with invalid names are left out, and valid ones are clusters of their own', async ({
+    fixture,
+  }) => {
+    const at = (name: string) => `${fixture.cluster.server}/clusters/${name}`;
+    const bad = [
+      ...['', '.', '..', '../..', '%2e%2e', '%73ite', 'a/b', 'a%2fb', 'A', '-a', 'a-', 'a.b', 'a_b', 'a b', '*', 'é'],
+      ...[
+        'a\u0000',
+        'a\u001b[31m',
+        'a\n',
+        'a\u202eb',
+        '$(id)',
+        'a?x',
+        'a#x',
+        'a\\..',
+        'a'.repeat(64),
+        'a'.repeat(5000),
+      ],
+    ];
+    const rows = [
+      ...[good(fixture), other({ server: at('site'), cluster: 'another', name: fixture.cluster.name, through: 'hub' })],
+      ...[...bad.map(at), 'https://tka.example', null, 7].map((server) =>
+        other({ server, through: 'hub', direct: true }),
+      ),
+      other({ server: at('b'), through: '\u001b[31m', direct: 'yes' }),
+      // It claims the cluster's name and its endpoint.
+      { ...good(fixture), server: at(fixture.cluster.name), cluster: fixture.cluster.name, through: 'hub' },
+    ];
+    tell(fixture, rows);
+    const found = await listed(fixture, formats);
+    const own = fixture.cluster.name;
+    assert.deepEqual(
+      found.map(({ name, server, through }) => [name, server, through]).sort(),
+      [
+        [own, fixture.cluster.server, null],
+        [`${own}-through-hub`, at(own), 'hub'],
+        ['site', at('site'), 'hub'],
+        ['b', at('b'), new URL(fixture.cluster.server).hostname],
+      ].sort(),
+    );
+    const ran = await fixture.run('clusters -o name', { may: fixture.remembered });
+    assert.match(ran.stderr, new RegExp(`lists ${bad.length + 3} members without a valid API endpoint or server, `));
+  });
+  test.concurrent('a thousand joined clusters that claim one endpoint', async ({ fixture }) => {
+    const rows = Array.from({ length: 1000 }, (_, i) => ({
+      ...good(fixture),
+      ...{ name: undefined, cluster: `s${i}`, server: `${fixture.cluster.server}/clusters/s${i}`, through: 'hub' },
+    }));
+    tell(fixture, [good(fixture), ...rows]);
+    const found = await listed(fixture, ['name', 'wide']);
+    assert.equal(found.length, 1001);
+    assert.equal(found.filter(({ through }) => through === 'hub').length, 1000);
+    const ran = await fixture.edit(`login ${fixture.cluster.name}`);
+    assert.equal(ran.status, 0, ran.stderr);
+    assert.equal(fixture.cluster.requests.filter(({ path }) => path.startsWith('/clusters/')).length, 0);
   });
   test.concurrent('spellings of one server and of Unicode hosts are shown in one form', async ({ fixture }) => {
     const servers = [

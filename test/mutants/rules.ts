@@ -42,6 +42,27 @@ const loginApi = ['test/server/federation/login-api.test.ts'];
 
 export const mutants: readonly Mutant[] = [
   {
+    name: 'a joined cluster is not the cluster of the tailnet that it claims to be',
+    file: 'src/discovery/grouping.ts',
+    find: 'row.direct === true ? direct.get(identityOf(row)) : undefined',
+    replace: 'direct.get(identityOf(row))',
+    tests: ['test/discovery/grouping.test.ts'],
+  },
+  {
+    name: 'a server of another way never takes over',
+    file: 'src/discovery/siblings.ts',
+    find: '      if (wayOf(member) !== way) continue;\n',
+    replace: '',
+    tests: siblings,
+  },
+  {
+    name: 'the path of a joined cluster counts as it is written',
+    file: 'src/util/url.ts',
+    find: "text.replace(/^[a-z]+:[/\\\\]*[^/\\\\?#]*/i, '')",
+    replace: 'url.pathname',
+    tests: ['test/util/url.test.ts'],
+  },
+  {
     name: 'a URL is never a list or a glob',
     file: 'src/cli/target/patterns.ts',
     find: "!word.includes('://') && ",

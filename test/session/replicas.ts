@@ -1,5 +1,5 @@
 // Several TKA servers of one cluster on loopback. They share their sign-ins and one stand-in for the Kubernetes API.
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import * as net from 'node:net';
 import { createApiServer } from '../../src/sandbox/api-server.ts';
 import { type Certificates, makeCertificates } from '../../src/sandbox/certificates.ts';
@@ -25,6 +25,8 @@ const routes: Readonly<Record<string, RouteName>> = {
 export class Replica {
   readonly name: string;
   readonly faults: Faults = { routes: {} };
+  /** As a login server: the clusters that have joined it. */
+  readonly joined = new Map<string, RequestListener>();
   readonly #set: ReplicaSet;
   readonly #http: Server;
   #port = 0;
@@ -69,17 +71,32 @@ export class Replica {
   }
 
   #serve(request: IncomingMessage, response: ServerResponse, handler: Parameters<typeof serveWith>[4]): void {
+    const [, name, path] = /^\/clusters\/([^/]+)(\/.*)$/.exec(request.url ?? '') ?? [];
+    if (name !== undefined) {
+      request.url = path ?? '';
+      handler = this.joined.get(name) ?? unconnected(name);
+    }
+    const place = name === undefined ? this.name : `${this.name}/${name}`;
     const route = routes[`${request.method} ${request.url}`] ?? 'other';
     const { events } = this.#set;
-    events.push(`${this.name} ${route} asked`);
+    events.push(`${place} ${route} asked`);
     response.once('close', () => {
-      if (!response.writableFinished) events.push(`${this.name} ${route} gone`);
+      if (!response.writableFinished) events.push(`${place} ${route} gone`);
     });
     request.on('error', () => {});
     response.on('error', () => {});
     const shape = shapeFault(this.faults, route, { accept: request.headers.accept, gossip: () => [] });
     serveWith(shape, takeFault(this.faults, route) ?? {}, request, response, handler).catch(() => response.destroy());
   }
+}
+
+/** Answers for a joined cluster that is not connected to this replica of its login server. */
+function unconnected(name: string): RequestListener {
+  const message = `cluster ${JSON.stringify(name)} is not connected to this login server`;
+  return (_, response) => {
+    response.writeHead(503, { 'content-type': 'application/json', 'retry-after': '1' });
+    response.end(JSON.stringify({ message }));
+  };
 }
 
 /** A cluster with several TKA servers. */

@@ -26,6 +26,11 @@ it.each<[name: string, body: object, expected: object | undefined]>([
     { ...about, capability: 'c', login: '', tags: ['tag:ci'] },
   ],
   ['fields of other types', { message: 'x', capability: {}, login: [], tags: 'tag:ci' }, undefined],
+  [
+    'a login server, for a joined cluster',
+    { message: 'x', capability: 'c', cluster: 'a' },
+    { ...about, capability: 'c', login: '' },
+  ],
   ['another refusal', { message: 'Unauthorized request from Funnel' }, undefined],
 ])('%s', (_, body, expected) => {
   const error = refused(body);
@@ -72,6 +77,12 @@ it.each<[name: string, change: object, tag: string, grant: object]>([
     'tag:tka',
     { src: ['tag:ci'], app: { 'specht-labs.de/cap/tka': [{ role: 'view', period: '1h' }] } },
   ],
+  [
+    'a joined cluster',
+    { server: `${server}/clusters/site-1`, capability: 'specht-labs.de/cap/tka-federation' },
+    'tag:tka',
+    { app: { 'specht-labs.de/cap/tka-federation': [{ role: 'view', period: '8h', clusters: ['site-1'] }] } },
+  ],
   ['a login with quotes', { login: '"\\\n' }, 'tag:tka', { src: ['"\\\n'] }],
 ])('the grant for %s is one line of JSON', (_, change, tag, grant) => {
   const line = missingGrant({ ...about, ...change }, tag);
@@ -83,4 +94,14 @@ it.each<[name: string, change: object, tag: string, grant: object]>([
     app: { 'specht-labs.de/cap/tka': [{ role: 'view', period: '8h' }] },
     ...grant,
   });
+});
+
+it('names a joined cluster, and its login server’s capability if the answer has none', () => {
+  const joined = `${server}/clusters/site-1`;
+  const body = JSON.stringify({ message: 'User not authorized' });
+  const error = refusal({ status: 403, headers: {}, body }, joined, 'it') as NoGrant;
+  expect(error.about).toMatchObject({ server: joined, capability: 'specht-labs.de/cap/tka-federation' });
+  expect(error.message).toBe(
+    `no grant for you on cluster site-1 through login server ${server}: the tailnet policy does not give the capability specht-labs.de/cap/tka-federation there (HTTP 403)`,
+  );
 });

@@ -10,6 +10,7 @@ import { NotSignedIn, Refused } from '../../tka/errors.ts';
 import type { RawAnswer } from '../../tka/raw-answer.ts';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import { cleanText } from '../../util/text.ts';
+import { placeOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 
 /** The certificate of a server that speaks https. */
@@ -182,7 +183,7 @@ async function askSignIn(client: TkaClient, timeout: number): Promise<Pick<Probe
 
 function unreachable(server: string, error: unknown): ServerProbe {
   const message = messageOf(error);
-  const prefix = `cannot reach ${server}: `;
+  const prefix = `cannot reach ${placeOf(server)}: `;
   const words = message.startsWith(prefix) ? message.slice(prefix.length) : message;
   const isTls = server.startsWith('https:') && /CERT|SSL|TLS|SELF_SIGNED|VERIFY/.test(systemCode(error) ?? '');
   // After a semicolon, Node recommends an option that kubectl's users cannot set.
@@ -240,7 +241,7 @@ function probeOfServer(cluster: Cluster, server: string, answer: ServerProbe): P
   const probe = { ...answer.probe, version: stated ?? answer.probe.version };
   const { apiServer } = answer;
   if (apiServer === null || apiServer === cluster.apiEndpoint) return { probe, brief: answer.brief };
-  const error = `${server} serves ${apiServer}, not ${cluster.apiEndpoint}`;
+  const error = `${placeOf(server)} serves ${apiServer}, not ${cluster.apiEndpoint}`;
   return { probe: { ...probe, signIn: null, error }, brief: 'another cluster' };
 }
 

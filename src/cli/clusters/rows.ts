@@ -1,5 +1,6 @@
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
-import type { KubeconfigView } from '../../kubeconfig/index.ts';
+import { isJoined } from '../../discovery/joined.ts';
+import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
 import type { Style } from '../../terminal/colour.ts';
 import type { Cell, OutputFormat } from '../../terminal/output.ts';
@@ -12,6 +13,8 @@ import type { Probe, Probed } from './probe.ts';
 export interface Row {
   readonly name: string;
   readonly server: string | null;
+  /** The name of the login server's cluster, if the user signs in through it; else null. */
+  readonly through: string | null;
   readonly apiEndpoint: string;
   readonly state: Cluster['state'];
   readonly reason: string | null;
@@ -47,10 +50,13 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
   const servers = new Set([server, ...cluster.servers.map((each) => each.server)]);
   const current = view.ours.find((ours) => ours.name === view.currentContext && servers.has(ours.server));
   const byServer = current ?? (server === null ? undefined : contextOf(view, server));
-  const ours = byServer ?? view.ours.find((each) => each.apiServer === apiEndpoint);
+  const isOf = (each: OurContext) =>
+    cluster.through === null ? !isJoined(each) && each.apiServer === apiEndpoint : servers.has(each.server);
+  const ours = byServer ?? view.ours.find(isOf);
   const row = {
     name: cluster.name,
     server,
+    through: cluster.through,
     apiEndpoint,
     state: cluster.state,
     reason: cluster.reason,
@@ -111,7 +117,7 @@ export function headingsOf({ wide, probe }: Columns): string[] {
     'CONTEXT',
     'SESSION',
     'LABELS',
-    ...(wide ? ['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN'] : []),
+    ...(wide ? ['SERVERS', 'TKA SERVER', 'THROUGH', 'API ENDPOINT', 'LAST SEEN'] : []),
   ];
 }
 
@@ -147,7 +153,13 @@ export function cellsOf(listed: Listed, { wide, probe }: Columns, now = Date.now
     row.session === null ? '-' : sessionText(row.session, localTime(now + left, now)),
     labels.join(',') || '-',
     ...(wide
-      ? [`${up}/${row.servers.length}`, row.server ?? '-', row.apiEndpoint, lastSeenText(row.lastSeen, now)]
+      ? [
+          `${up}/${row.servers.length}`,
+          row.server ?? '-',
+          row.through ?? '-',
+          row.apiEndpoint,
+          lastSeenText(row.lastSeen, now),
+        ]
       : []),
   ];
 }
@@ -186,8 +198,8 @@ function signInCell({ state, username, role, until }: NonNullable<Probe['signIn'
 
 /** Returns what an output format shows of a cluster, without times. If it differs, the cluster has changed. */
 export function substanceOf({ row, current, up, probed }: Listed, format: OutputFormat): unknown {
-  const { name, state, context, labels, session, probe, server, servers, apiEndpoint, reason } = row;
-  const hidden = { server, apiEndpoint, reason };
+  const { name, state, context, labels, session, probe, server, servers, apiEndpoint, reason, through } = row;
+  const hidden = { server, apiEndpoint, reason, through };
   const more = {
     json: [hidden, servers],
     yaml: [hidden, servers],

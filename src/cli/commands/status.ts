@@ -1,3 +1,4 @@
+import { isJoined, loginServerName } from '../../discovery/joined.ts';
 import { type KubeconfigView, type OurContext, readKubeconfig } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
 import type { Style } from '../../terminal/colour.ts';
@@ -34,7 +35,16 @@ export async function status(
     .map(({ ours, ...entry }) => ({ ours, entry, name: nameOfServer(context, view, entry.server) }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
   const rows = all.map(({ name, ours, entry: { server, username, role, until, state } }) => {
-    return { name, server, username, role, until, context: ours?.name ?? null, state };
+    return {
+      name,
+      server,
+      through: throughOf(context, server),
+      username,
+      role,
+      until,
+      context: ours?.name ?? null,
+      state,
+    };
   });
   const format = flags.output ?? (settings.long ? 'wide' : 'table');
   if (format === 'json' || format === 'yaml') return terminal.out(await structured(format, rows));
@@ -44,7 +54,7 @@ export async function status(
     return settings.quiet ? undefined : terminal.hint('kubectl tka login');
   }
   const headings = ['CURRENT', 'NAME', 'USER', 'ROLE', 'STATE', 'EXPIRES', 'CONTEXT', 'TKA SERVER'];
-  const more = format === 'wide' ? all.map(wideCells) : [];
+  const more = format === 'wide' ? all.map((each) => wideCells(context, each)) : [];
   const cells = rows.map((row, i): Cell[] => [
     { text: row.context !== null && row.context === view?.currentContext ? '*' : '', style: 'green' },
     row.name,
@@ -64,12 +74,22 @@ export async function status(
 
 const stateStyles: Readonly<Record<string, Style>> = { active: 'green', expired: 'yellow', 'signed-out': 'dim' };
 
-const wideHeadings = ['API SERVER', 'SERVICE ACCOUNT'];
+const wideHeadings = ['THROUGH', 'API SERVER', 'SERVICE ACCOUNT'];
 
-function wideCells({ entry, ours }: { readonly entry: Entry; readonly ours: OurContext | undefined }): Cell[] {
+interface Shown {
+  readonly entry: Entry;
+  readonly ours: OurContext | undefined;
+}
+
+function wideCells(context: Context, { entry, ours }: Shown): Cell[] {
   const claims = entry.token === undefined ? '' : checkToken(entry.token, 0);
   const account = typeof claims === 'string' ? undefined : claims.account;
-  return [entry.apiServer ?? ours?.apiServer ?? '-', account ?? '-'];
+  return [throughOf(context, entry.server) ?? '-', entry.apiServer ?? ours?.apiServer ?? '-', account ?? '-'];
+}
+
+/** Returns the name of the login server's cluster that a session is through; null for one at the cluster's own server. */
+function throughOf({ remembered }: Context, server: string): string | null {
+  return isJoined({ server }) ? (remembered.of(server)?.through ?? loginServerName(server, undefined)) : null;
 }
 
 interface Entry {
@@ -82,7 +102,10 @@ interface Entry {
   readonly token?: string;
 }
 
-/** Returns one entry per cluster, even if several of its servers have entries: the one that kubectl would use. */
+/**
+ * Returns one entry per cluster, even if several of its servers have entries: the one that kubectl would use. A way
+ * through a login server has its own account, and so its own entry.
+ */
 function oneEach<T extends Entry>(
   entries: readonly T[],
   context: Context,
@@ -91,8 +114,10 @@ function oneEach<T extends Entry>(
   const all = entries.map((entry) => ({ ...entry, ours: view && contextOf(view, entry.server) }));
   const { remembered } = context;
   const clusterOf = ({ server, ours, apiServer = ours?.apiServer }: (typeof all)[number]) => {
-    const cluster = remembered.of(server) ?? remembered.at(apiServer);
-    return cluster === undefined ? (apiServer ?? server) : `${cluster.apiEndpoint} ${cluster.name}`;
+    const joined = isJoined({ server });
+    const cluster = remembered.of(server) ?? (joined ? undefined : remembered.at(apiServer));
+    if (cluster !== undefined) return `${cluster.apiEndpoint} ${cluster.name} ${joined}`;
+    return joined ? server : (apiServer ?? server);
   };
   const rank = ({ ours, state }: (typeof all)[number]) =>
     (ours === undefined ? 4 : ours.name === view?.currentContext ? 0 : 2) + (state === 'active' ? 0 : 1);

@@ -192,7 +192,11 @@ async function addAndSwitch(
   const namedBy = await byList(context);
   let named: ContextName = { name: '' };
   const edit = await editKubeconfig(context.kubeconfig, (v) => {
-    named = contextFor(v, { server, clusterName: cluster.name }, { tailnet: context.settings.tailnet });
+    named = contextFor(
+      v,
+      { server, clusterName: cluster.name, through: cluster.through },
+      { tailnet: context.settings.tailnet },
+    );
     const { name } = named;
     return { upsert: [{ ...spec, name, namedBy, namespace }], currentContext: name };
   });

@@ -1,6 +1,7 @@
 // The names of TKA servers' clusters on this machine, from the last lists. Asks nothing over the network.
 
 import type { Cluster } from '../../discovery/clusters.ts';
+import { isJoined } from '../../discovery/joined.ts';
 import type { ListMemory } from '../../discovery/memory.ts';
 import { rememberedClusters } from '../../discovery/remembered.ts';
 
@@ -33,7 +34,10 @@ export class RememberedClusters {
     return this.#here.byServer.get(server);
   }
 
-  /** Returns the only cluster with an API endpoint; undefined if there is none, or several. */
+  /**
+   * Returns the only cluster of the tailnet with an API endpoint; undefined if there is none, or several. A cluster
+   * behind a login server can state any endpoint.
+   */
   at(endpoint: string | undefined): Cluster | undefined {
     const [first, ...others] = this.#here.byEndpoint.get(endpoint ?? '') ?? [];
     return others.every(({ name }) => name === first?.name) ? first : undefined;
@@ -44,10 +48,11 @@ export class RememberedClusters {
    * if no list has the cluster, or if another cluster has the same name.
    */
   nameOf(server: string, endpoint?: string): string | undefined {
-    const cluster = this.of(server) ?? this.at(endpoint);
+    const cluster = this.of(server) ?? (isJoined({ server }) ? undefined : this.at(endpoint));
     if (cluster === undefined) return undefined;
-    const alike = this.#here.byName.get(cluster.name) ?? [];
-    return alike.every(({ apiEndpoint }) => apiEndpoint === cluster.apiEndpoint) ? cluster.name : undefined;
+    const { name, apiEndpoint, through } = cluster;
+    const alike = this.#here.byName.get(name) ?? [];
+    return alike.every((each) => each.apiEndpoint === apiEndpoint && each.through === through) ? name : undefined;
   }
 
   /**
@@ -71,6 +76,9 @@ function indexOf(memory: ListMemory) {
     // Reversed, so that the newest list wins.
     byServer: new Map(pairs.reverse()),
     byName: Map.groupBy(all, ({ name }) => name),
-    byEndpoint: Map.groupBy(all, ({ apiEndpoint }) => apiEndpoint),
+    byEndpoint: Map.groupBy(
+      all.filter(({ through }) => through === null),
+      ({ apiEndpoint }) => apiEndpoint,
+    ),
   };
 }

@@ -9,6 +9,7 @@ import type { Paths } from '../../settings/paths.ts';
 import type { Settings } from '../../settings/settings.ts';
 import type { TailnetStatus } from '../../tailscale/localapi.ts';
 import { cleanText } from '../../util/text.ts';
+import { originOf } from '../../util/url.ts';
 
 export interface World {
   readonly paths: Paths;
@@ -49,12 +50,14 @@ export async function findSiblings(
     used: () => false,
     namedAs: (each) => (each === settings.seed ? 'known' : undefined),
   });
+  // The URL of a joined cluster also names its login server, whose list it is.
+  const named = settings.seed === undefined ? [] : [settings.seed, originOf(settings.seed)];
   const candidates = siblingCandidates(server, {
     apiServer: known.apiServer,
     cluster: known.cluster,
     kept: kept.servers,
     lists: new ListMemory(paths.state).byServer(),
-    isNamed: (each) => each === settings.seed || accepted.has(each),
+    isNamed: (each) => named.includes(each) || accepted.has(each),
   });
   const servers: string[] = [];
   for (const candidate of candidates) {

@@ -10,6 +10,7 @@ import { NoGrant } from '../../tka/no-grant.ts';
 import { serverTime } from '../../tka/raw-answer.ts';
 import { isTailnetIp } from '../../util/address.ts';
 import { TkaError } from '../../util/errors.ts';
+import { joinedNameOf, placeOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { withMissingGrant } from '../no-grant.ts';
 import type { ClusterTarget } from '../target/by-name.ts';
@@ -49,7 +50,8 @@ async function checkConnection(
   const attempt = await tryToConnect(context, server);
   const unaided = checks.has('tailscaled', 'failed');
   try {
-    const named = checks.set('name', unlistedName(nameVerdict(attempt, unaided), server, unlisted));
+    const host = behindLoginServer(nameVerdict(attempt, unaided), server);
+    const named = checks.set('name', unlistedName(host, server, unlisted));
     let blocked = consequence('name', named);
     const reached = checks.set('tcp', blocked ?? (await tcpVerdict(context, attempt, unaided)));
     blocked ??= consequence('tcp', reached);
@@ -67,6 +69,14 @@ function unlistedName(host: Verdict, server: string, unlisted: ClusterTarget['un
   const why = unlisted === true ? 'no cluster has this name' : unlisted.message;
   const hint = unlisted === true ? 'kubectl tka clusters' : unlisted.hints[0];
   return failed(`${why}; ${new URL(server).hostname} is not a known host either`, hint);
+}
+
+/** Adds which cluster is behind a login server. */
+function behindLoginServer(host: Verdict, server: string): Verdict {
+  const name = joinedNameOf(server);
+  return name === undefined || host.status !== 'ok'
+    ? host
+    : ok(`${host.detail}; it is the login server of cluster ${name}`);
 }
 
 /** How far a connection to a server got. */
@@ -197,11 +207,16 @@ async function askApi(context: Context, { server, cluster }: ClusterTarget): Pro
     if (time !== undefined) told = { skew: time + 500 - Date.now() };
     const info = parseClusterInfo(answer, server);
     if (cluster !== undefined && cluster.apiEndpoint !== info.apiServer) {
-      const what = `${server} is not the TKA server of ${cluster.name}: it serves ${info.apiServer}, not ${cluster.apiEndpoint}`;
+      const what = `${placeOf(server)} is not the TKA server of ${cluster.name}: it serves ${info.apiServer}, not ${cluster.apiEndpoint}`;
       return { told, verdict: failed(what, `if you trust it: kubectl tka login ${server}`) };
     }
     const took = Math.max(1, Math.round(performance.now() - started));
-    return { told: { ...told, info }, verdict: ok(`it serves ${info.apiServer}, ${took} ms`) };
+    return {
+      told: { ...told, info },
+      verdict: ok(
+        `${joinedNameOf(server) === undefined ? 'it' : placeOf(server)} serves ${info.apiServer}, ${took} ms`,
+      ),
+    };
   } catch (error) {
     if (!(error instanceof TkaError)) throw error;
     const refused = error instanceof Refused;

@@ -1,3 +1,4 @@
+import { isJoined } from '../../discovery/joined.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { Unavailable } from '../../network/failure.ts';
@@ -70,7 +71,8 @@ export async function signInTo(
 
 function contextTargetOf({ server, cluster, ours }: ClusterTarget): ContextTarget {
   const servers = cluster?.servers.map((each) => each.server) ?? [];
-  return { server, clusterName: cluster?.name ?? null, servers, known: ours?.name };
+  const { name = null, through = null } = cluster ?? {};
+  return { server, clusterName: name, through, servers, known: ours?.name };
 }
 
 /** Signs in. If the name may be a mistyped cluster name, the error says so. */
@@ -96,7 +98,7 @@ const describeTimeout = 2000;
 /**
  * Finds the cluster of a server that the user named: from the last lists, else from the server itself (`info`). A
  * context with the same API server and the same CA belongs to that cluster. A server that is known to have no tag is
- * not trusted in this: it gets a context of its own.
+ * not trusted in this, and neither is a joined cluster, which says what it likes: they get a context of their own.
  */
 async function describeNamed(
   context: Context,
@@ -110,13 +112,18 @@ async function describeNamed(
     return undefined;
   });
   const remembered = await clusterOfServer(context, server, context.remembered.all);
-  const byList = { contextTarget: { server, clusterName: remembered?.name ?? null }, info: asked };
+  const { name = null, through = null } = remembered ?? {};
+  const byList = { contextTarget: { server, clusterName: name, through }, info: asked };
+  if (isJoined({ server })) {
+    const replica = view.ours.find(({ siblings }) => siblings?.servers.includes(server));
+    return { ...byList, contextTarget: { ...byList.contextTarget, known: replica?.name } };
+  }
   if (contextOf(view, server) !== undefined || (await trust.isTagged(server)) === false) return byList;
   const info = await asked;
   if (info === undefined) return byList;
   const clusterName = info.cluster ?? (remembered?.apiEndpoint === info.apiServer ? remembered.name : null);
   const isSame = (ours: OurContext) => {
-    if (ours.apiServer !== info.apiServer || (ours.caData ?? '') !== info.caData) return false;
+    if (isJoined(ours) || ours.apiServer !== info.apiServer || (ours.caData ?? '') !== info.caData) return false;
     const other = context.remembered.of(ours.server)?.name ?? clusterName;
     return clusterName === null || other === clusterName;
   };

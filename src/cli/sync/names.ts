@@ -67,8 +67,8 @@ export function candidateNames(
   cluster: ResolvedCluster,
   options: { readonly tailnet: string; readonly template: ContextTemplate | undefined },
 ): string[] {
-  const { server, name } = cluster;
-  const plain = contextNames(server, options.tailnet, name);
+  const { server, name, through } = cluster;
+  const plain = contextNames(server, options.tailnet, name, through);
   // The hash distinguishes servers with otherwise equal names: `a-81` and `a:81`.
   const last = `${plain[0]}-${createHash('sha256').update(server).digest('hex').slice(0, 10)}`;
   if (options.template === undefined) return [...new Set([...plain, last])];

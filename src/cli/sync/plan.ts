@@ -1,5 +1,6 @@
 import * as fs from 'node:fs';
 import type { Cluster, ResolvedCluster } from '../../discovery/clusters.ts';
+import { isJoined } from '../../discovery/joined.ts';
 import { shellWord } from '../../kubeconfig/damage.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { parseSource } from '../../kubeconfig/source.ts';
@@ -309,9 +310,10 @@ function pruning(view: KubeconfigView, { all, prunes, wasListed }: SyncInput) {
   const [pruned, spared]: [OurContext[], OurContext[]] = [[], []];
   if (!prunes) return { pruned, spared };
   const servers = new Set(all.flatMap((cluster) => [...serversOf(cluster)]));
-  const endpoints = new Set(all.map(({ apiEndpoint }) => apiEndpoint));
+  const endpoints = new Set(all.flatMap(({ apiEndpoint, through }) => (through === null ? apiEndpoint : [])));
   for (const context of view.ours) {
-    if (servers.has(context.server) || endpoints.has(context.apiServer ?? '')) continue;
+    if (servers.has(context.server)) continue;
+    if (!isJoined(context) && endpoints.has(context.apiServer ?? '')) continue;
     (wasListed(context) ? pruned : spared).push(context);
   }
   return { pruned, spared };

@@ -1,9 +1,11 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import { messageAfterName } from '../../discovery/clusters.ts';
+import { isJoined } from '../../discovery/joined.ts';
 import type { OurContext } from '../../kubeconfig/index.ts';
 import { painter } from '../../terminal/colour.ts';
 import { cell } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
+import { placeOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { sayInShell } from '../contexts/in-shell.ts';
 import type { SyncProblem } from './plan.ts';
@@ -84,7 +86,9 @@ function sayProblems({ terminal }: Context, { problems, before }: SyncReport): s
     const message = messageAfterName(error);
     // Without the servers' addresses, many failures are the same.
     const servers = [cluster.server, ...cluster.servers.map(({ server }) => server)].filter((each) => each !== null);
-    const reason = servers.reduce((text, server) => text.replaceAll(server, 'its TKA server'), message);
+    const reason = servers
+      .flatMap((server) => [placeOf(server), server])
+      .reduce((text, place) => text.replaceAll(place, 'its TKA server'), message);
     return { name: cluster.name, names, message, reason };
   });
   const groups = Map.groupBy(all, ({ reason, names }) => `${names.length > 0} ${reason}`).values();
@@ -142,11 +146,14 @@ const signStyles = { '+': 'green', '~': 'yellow', '-': 'red' } as const;
 
 function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[] {
   const byServer = Map.groupBy(ours, ({ server }) => server);
-  const byEndpoint = Map.groupBy(ours, ({ apiServer }) => apiServer);
-  return ({ server, servers, apiEndpoint }) => {
+  const byEndpoint = Map.groupBy(
+    ours.filter((each) => !isJoined(each)),
+    ({ apiServer }) => apiServer,
+  );
+  return ({ server, servers, apiEndpoint, through }) => {
     const all = new Set([server, ...servers.map((each) => each.server)]);
     const own = [...all].flatMap((each) => byServer.get(each ?? '') ?? []);
-    return (own.length > 0 ? own : (byEndpoint.get(apiEndpoint) ?? [])).map(({ name }) => name);
+    return (own.length > 0 || through !== null ? own : (byEndpoint.get(apiEndpoint) ?? [])).map(({ name }) => name);
   };
 }
 

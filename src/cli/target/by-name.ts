@@ -161,10 +161,11 @@ export async function listedServer(
   if (found !== undefined || clusters.length === 0) return found;
   const peer = peerAt(hostOf(server), await devices(context));
   if (peer === undefined) return undefined;
-  const { protocol, port } = new URL(server);
+  const { protocol, port, pathname } = new URL(server);
   return find((url) => {
     const isThere = hostOf(url) === peer.dnsName || peer.addresses.includes(hostOf(url));
-    // Several servers can run on one host.
-    return isThere && new URL(url).protocol === protocol && new URL(url).port === port;
+    // Several servers can run on one host, and a login server has one URL for each joined cluster.
+    const own = new URL(url);
+    return isThere && own.protocol === protocol && own.port === port && own.pathname === pathname;
   });
 }

@@ -2,11 +2,13 @@ import { type ClusterList, findClusters } from '../../discovery/cluster-list.ts'
 import type { Cluster } from '../../discovery/clusters.ts';
 import { shortName } from '../../discovery/clusters.ts';
 import { groupServers, type ServerRow } from '../../discovery/grouping.ts';
+import { isJoined } from '../../discovery/joined.ts';
 import { type FindOptions, isAnswer } from '../../discovery/listing.ts';
 import { rememberedClusters } from '../../discovery/remembered.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import { localTime } from '../../util/time.ts';
+import { joinedNameOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { byUser } from './named-by.ts';
 import { findSeeds, type Seeds, taggedPeers } from './seeds.ts';
@@ -103,7 +105,7 @@ function knownClusters(
   const servers = new Set(listed.flatMap((cluster) => cluster.servers.map(({ server }) => server)));
   const others = view.ours.filter(({ server, apiServer }) => apiServer !== undefined && !servers.has(server));
   // A context can know the server of a cluster when the list does not.
-  const covered = new Set(others.map(({ apiServer }) => apiServer));
+  const covered = new Set(others.flatMap((each) => (isJoined(each) ? [] : each.apiServer)));
   const clusters = [
     ...listed.filter(({ server, apiEndpoint }) => server !== null || !covered.has(apiEndpoint)),
     ...ofContexts(others),
@@ -120,7 +122,8 @@ function ofContexts(contexts: KubeconfigView['ours']): Cluster[] {
   const oneEach = new Map([...contexts].reverse().map((each) => [each.server, each])).values();
   const rows = [...oneEach].reverse().map(({ name, server, apiServer = '', namedBy }): ServerRow => {
     const provenance = namedBy === byUser ? 'known' : 'stated';
-    const what = { name, cluster: null, server, provenance, apiEndpoint: apiServer, state: 'unknown' } as const;
+    const cluster = joinedNameOf(server) ?? null;
+    const what = { name, cluster, server, provenance, apiEndpoint: apiServer, state: 'unknown' } as const;
     return { ...what, reason: null, lastSeen: null, version: null, labels: new Map(), usable: true, since: 0 };
   });
   return groupServers(rows).clusters;

@@ -1,4 +1,5 @@
 import { type Cluster, contextNames, shortName } from '../../discovery/clusters.ts';
+import { isJoined } from '../../discovery/joined.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import { composed, quoted } from '../../util/text.ts';
@@ -16,6 +17,8 @@ export interface ContextTarget {
   readonly server: string;
   /** The name of its cluster; null if unknown. */
   readonly clusterName: string | null;
+  /** The name of the login server's cluster, if the user signs in through it. */
+  readonly through?: string | null;
   /** The cluster's other servers. */
   readonly servers?: readonly (string | null)[];
   /** The name of the cluster's existing context, if it is known to have one. */
@@ -36,7 +39,7 @@ export interface ContextName {
  */
 export function contextFor(
   view: KubeconfigView,
-  { server, clusterName, servers = [], known }: ContextTarget,
+  { server, clusterName, through = null, servers = [], known }: ContextTarget,
   options: { tailnet: string; wanted?: string | undefined },
 ): ContextName {
   const ours = new Map(view.ours.map((c) => [c.name, c]));
@@ -51,7 +54,7 @@ export function contextFor(
   }
   const existing = contextOf(view, server) ?? (known === undefined ? undefined : ours.get(known));
   if (existing !== undefined) return { name: existing.name };
-  const names = contextNames(server, options.tailnet, clusterName);
+  const names = contextNames(server, options.tailnet, clusterName, through);
   const own = names.map((name) => ownName(view, name));
   return own.find(({ name }) => !ours.has(name)) ?? own.at(-1) ?? { name: server };
 }
@@ -80,8 +83,9 @@ export type ContextsByCluster = ReadonlyMap<Cluster, readonly OurContext[]>;
 
 /**
  * Groups the managed contexts by cluster. A context belongs to the cluster that has its server, else to the only
- * cluster with its API server. (In the second case its TKA server has another name, an address, or is gone.) Contexts
- * for the cluster's preferred server come first; among those, the current context.
+ * cluster with its API server. (In the second case its TKA server has another name, an address, or is gone.) A joined
+ * cluster can state any API server, so it gets only contexts with one of its servers, or with a replica that confirmed
+ * one of them. Contexts for the cluster's preferred server come first; among those, the current context.
  */
 export function contextsByCluster(
   view: Pick<KubeconfigView, 'ours'> & { readonly currentContext?: string | undefined },
@@ -90,10 +94,15 @@ export function contextsByCluster(
   const byServer = new Map<string, Cluster>();
   for (const cluster of [...clusters].reverse())
     for (const { server } of [...cluster.servers, cluster]) if (server !== null) byServer.set(server, cluster);
-  const byEndpoint = Map.groupBy(clusters, ({ apiEndpoint }) => apiEndpoint);
+  const byEndpoint = Map.groupBy(
+    clusters.filter(({ through }) => through === null),
+    ({ apiEndpoint }) => apiEndpoint,
+  );
   const found = new Map<Cluster, OurContext[]>();
   for (const ours of view.ours) {
-    const alike = byEndpoint.get(ours.apiServer ?? '') ?? [];
+    const alike = isJoined(ours)
+      ? [ours.siblings?.servers.map((server) => byServer.get(server)).find((each) => each !== undefined)]
+      : (byEndpoint.get(ours.apiServer ?? '') ?? []);
     const cluster = byServer.get(ours.server) ?? (alike.length === 1 ? alike[0] : undefined);
     if (cluster === undefined) continue;
     const others = found.get(cluster);

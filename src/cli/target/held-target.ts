@@ -173,7 +173,9 @@ function heldByName(clusters: readonly Cluster[], name: string, here: ReadonlySe
   const called = clusters.filter(isIt);
   const found = called.length > 0 ? called : clusters.filter(({ servers }) => servers.some(isIt));
   // The last lists can contain one cluster several times.
-  const held = new Map(found.map((cluster) => [cluster.apiEndpoint, cluster.servers]));
+  const held = new Map(
+    found.map(({ apiEndpoint, through, servers }) => [`${apiEndpoint} ${through ?? ''}`, servers] as const),
+  );
   const [servers = []] = held.size === 1 ? held.values() : [];
   return servers.find(({ server }) => server !== null && here.has(server))?.server ?? undefined;
 }

@@ -1,3 +1,4 @@
+import { isJoined } from '../../discovery/joined.ts';
 import { knownClusters } from '../../discovery/siblings.ts';
 import type { KubeconfigView } from '../../kubeconfig/index.ts';
 import type { Context } from '../context/context.ts';
@@ -11,6 +12,8 @@ interface HeldServer {
   readonly cluster: string | undefined;
   /** The ID of the store that holds its sign-ins, if known. Servers with the same store share their sign-ins. */
   readonly store: string | undefined;
+  /** The way to its cluster: empty for a server of the cluster itself; see knownClusters(). */
+  readonly way?: string;
 }
 
 /** The servers of a cluster, as a logout treats them. */
@@ -26,7 +29,8 @@ export interface SignOutGroup {
 /**
  * Groups servers by cluster, in the given order, and adds the other known servers of each cluster, because a logout
  * applies to a whole cluster. Servers belong to one cluster if they have the same API server and do not state different
- * cluster names. Data from the server itself takes precedence over what a list or a context says about it.
+ * cluster names. A way through a login server belongs to it only if it is known to lead to the same cluster. Data from
+ * the server itself takes precedence over what a list or a context says about it.
  */
 export function signOutGroups(context: Context, view: KubeconfigView, servers: readonly string[]): SignOutGroup[] {
   const held = heldServers(context, view);
@@ -37,7 +41,8 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
     const here = held.get(server);
     const row = byServer.get(server)?.find((each) => (here?.apiServer ?? each.apiServer) === each.apiServer);
     const { apiServer = row?.apiServer, cluster = row?.cluster, store } = here ?? {};
-    return { server, apiServer, cluster, store };
+    const way = row?.way ?? (isJoined({ server }) ? server : '');
+    return { server, apiServer, cluster, store, way };
   };
   const heldByApi = Map.groupBy([...held.keys()].map(about), ({ apiServer }) => apiServer);
   const groups: SignOutGroup[] = [];
@@ -45,10 +50,12 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
   for (const server of servers) {
     if (done.has(server)) continue;
     const named = about(server);
-    const { apiServer, cluster } = named;
+    const { apiServer, cluster, store, way } = named;
     const others = (apiServer === undefined ? [] : (heldByApi.get(apiServer) ?? [])).filter(
       (other) =>
-        other.server !== server && (other.cluster === undefined || cluster === undefined || other.cluster === cluster),
+        other.server !== server &&
+        (other.cluster === undefined || cluster === undefined || other.cluster === cluster) &&
+        (other.way === way || (other.store !== undefined && other.store === store)),
     );
     const siblings = [
       ...(cluster === undefined ? [] : (byCluster.get(keyOf(named)) ?? []).map((row) => row.server)),
@@ -75,16 +82,19 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
 /** Limits an untrusted list, which can claim thousands of servers for one cluster. */
 const mostKnown = 16;
 
-const keyOf = ({ apiServer, cluster }: Pick<HeldServer, 'apiServer' | 'cluster'>): string => `${apiServer} ${cluster}`;
+const keyOf = ({ apiServer, cluster, way }: Pick<HeldServer, 'apiServer' | 'cluster' | 'way'>): string =>
+  `${apiServer} ${cluster} ${way}`;
 
 /**
- * Removes the signed-out marks of all servers of a cluster after a login. Throws TkaError if a mark cannot be removed.
+ * Removes the signed-out marks of all servers of a cluster after a login. The accounts of another way to it stay signed
+ * out. Throws TkaError if a mark cannot be removed.
  */
 export function liftSignedOut(context: Context, view: KubeconfigView, server: string): void {
   const { store } = context.sessions;
   for (const { told, held, known } of signOutGroups(context, view, [server]))
     for (const each of [...told, ...held, ...known])
-      if (store.signedOut.read(each) !== undefined) store.signedOut.remove(each);
+      if (isJoined({ server: each }) === isJoined({ server }) && store.signedOut.read(each) !== undefined)
+        store.signedOut.remove(each);
 }
 
 function heldServers({ sessions: { store } }: Context, view: KubeconfigView): Map<string, HeldServer> {

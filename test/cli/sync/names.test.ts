@@ -17,6 +17,7 @@ const cluster = (server: string, name: string, labels: Record<string, string> = 
   version: null,
   provenance: 'stated',
   labels: new Map(Object.entries(labels)),
+  through: null,
   servers: [],
 });
 

@@ -1,0 +1,364 @@
+// Clusters that are signed in to through a login server, with the program as users run it.
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect } from 'vitest';
+import { parse } from 'yaml';
+import { entryName } from '../../src/credential/entry.ts';
+import type { Home } from '../fixtures/home.ts';
+import { kubectl } from '../fixtures/kubectl.ts';
+import { lines } from '../fixtures/program.ts';
+import { type ReplicaSet, startReplicas } from '../session/replicas.ts';
+import { capability, join, test } from './login-server.ts';
+
+const contexts = (home: Home): Record<string, string> => {
+  const { contexts: all, users } = parse(fs.readFileSync(home.kubeconfig, 'utf8'));
+  const serverOf = (user: string) => {
+    const found = users.find((each: { name: string }) => each.name === user);
+    return found.user.exec.args[found.user.exec.args.indexOf('--server') + 1];
+  };
+  return Object.fromEntries(
+    all.map(({ name, context }: { name: string; context: { user: string } }) => [name, serverOf(context.user)]),
+  );
+};
+const marks = (home: Home): string[] => {
+  const folder = path.join(home.state, 'signed-out');
+  return fs.existsSync(folder) ? fs.readdirSync(folder).sort() : [];
+};
+const json = async (home: Home, command: string) => {
+  const ran = await home.run(`${command} -o json`);
+  expect(ran).toMatchObject({ status: 0 });
+  return JSON.parse(ran.stdout);
+};
+/** Returns the requests of one kind, each as `REPLICA` or `REPLICA/CLUSTER`. */
+const asked = (hub: ReplicaSet, route: string) =>
+  hub.events.filter((event) => event.endsWith(` ${route} asked`)).map((event) => event.split(' ', 1)[0]);
+
+describe.concurrent('a cluster behind a login server', () => {
+  test('is listed with its login server, and its replicas are one cluster', async ({
+    home,
+    hub,
+    site,
+    first,
+    second,
+  }) => {
+    const rows = await json(home, 'clusters');
+    expect(rows.map(({ name, through }: { name: string; through: string | null }) => [name, through])).toEqual([
+      ['hub', null],
+      ['site', 'hub'],
+    ]);
+    expect(rows[1]).toMatchObject({ server: site.at(first), apiEndpoint: site.set.apiServer, state: 'healthy' });
+    expect(rows[1].servers).toEqual(
+      [first, second].map((replica) => ({
+        name: 'site-through-127.0.0.1',
+        server: site.at(replica),
+        state: 'healthy',
+      })),
+    );
+    const wide = lines((await home.run('clusters -o wide')).stdout);
+    const at = wide[0]?.indexOf('THROUGH') ?? -1;
+    expect(wide.map((line) => line.slice(at).split(' ', 1)[0])).toEqual(['THROUGH', '-', 'hub']);
+    expect(asked(hub, 'login')).toEqual([]);
+  });
+
+  test('login, credential, exec, status and logout use its path, and nothing of the login server’s own', async ({
+    home,
+    hub,
+    site,
+    first,
+    second,
+  }) => {
+    const login = await home.run('login site');
+    expect(login).toMatchObject({ status: 0, stderr: '' });
+    expect(login.stdout).toContain(`Signed in to site (${site.at(first)}) as alice-9f3c, role viewer`);
+    expect(contexts(home)).toEqual({ site: site.at(first) });
+    expect(asked(hub, 'login')).toEqual(['hub/site']);
+    const entry = `http+127.0.0.1+${new URL(first.server).port}+clusters+site`;
+    expect(home.cached().filter((name) => !name.endsWith('+served'))).toEqual([entry]);
+
+    hub.events.length = 0;
+    const cluster = { server: site.at(first), apiServer: site.set.apiServer };
+    const cached = await home.credential(cluster);
+    expect(cached).toMatchObject({ status: 0, stderr: '' });
+    expect(JSON.parse(cached.stdout).status.token).toBe(home.token(cluster));
+    expect(hub.events).toEqual([]);
+
+    fs.rmSync(home.cache, { recursive: true });
+    expect(await home.credential(cluster)).toMatchObject({ status: 0, stderr: '' });
+    expect(asked(hub, 'login')).toEqual(['hub/site']);
+    expect(home.cached()).toContain(entry);
+
+    if (kubectl !== undefined) {
+      const ran = await home.run('exec site -- get namespaces');
+      expect(ran).toMatchObject({ status: 0 });
+      expect(ran.stdout).toContain('default');
+    }
+    const [session] = await json(home, 'status');
+    expect(session).toMatchObject({ name: 'site', server: site.at(first), through: 'hub', state: 'active' });
+    const wide = lines((await home.run('status -o wide')).stdout);
+    expect(wide[0]).toMatch(/ TKA SERVER +THROUGH +API SERVER +SERVICE ACCOUNT$/);
+    expect(wide[1]).toContain(' hub ');
+
+    hub.events.length = 0;
+    expect(await home.run('logout site')).toMatchObject({ status: 0 });
+    expect(asked(hub, 'logout')).toEqual(['hub/site']);
+    expect(marks(home)).toEqual([site.at(first), site.at(second)].map(entryName).sort());
+    const refused = await home.credential(cluster);
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(lines(refused.stderr)[0]).toBe(`error: signed out of cluster site through login server ${first.server}`);
+    expect(hub.provisioner.view('alice')).toBeUndefined();
+  });
+
+  test('is signed in to by its URL, by --server and by the setting', async ({ home, hub, site, first }) => {
+    const url = site.at(first);
+    expect(await home.run(['login', `${url}/`])).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ site: url });
+    home.forget();
+    expect(await home.run(['login', '--server', `${url}/api/v1alpha1`])).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ site: url });
+    home.forget();
+    expect(await home.run(['config', 'tailscale.hostname', url])).toMatchObject({ status: 0 });
+    expect(await home.run('login')).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ site: url });
+    expect(asked(hub, 'login')).toEqual(['hub/site', 'hub/site', 'hub/site']);
+    expect((await json(home, 'clusters')).map(({ name }: { name: string }) => name)).toEqual(['hub', 'site']);
+  });
+
+  test('sync writes a context for it, and use switches to it', async ({ home, hub, site, first, second }) => {
+    expect(await home.run('sync')).toMatchObject({ status: 0, stdout: '2 added: hub, site.\n' });
+    expect(contexts(home)).toEqual({ hub: first.server, site: site.at(first) });
+    expect(await home.run('sync')).toMatchObject({ status: 0, stdout: '2 unchanged.\n' });
+    expect(await home.run('use site')).toMatchObject({ status: 0 });
+    expect((await json(home, 'clusters'))[1]).toMatchObject({ context: 'site' });
+    expect(asked(hub, 'login')).toEqual([]);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toContain(`- "${site.at(second)}"\n`);
+  });
+
+  test('completion knows its name and its URLs', async ({ home, site, first }) => {
+    await home.run('clusters');
+    const complete = async (...words: string[]) =>
+      lines((await home.run(['__complete', ...words])).stdout).map((line) => line.split('\t', 1)[0]);
+    expect(await complete('login', 's')).toContain('site');
+    expect(await complete('login', '--server', 'http://127')).toContain(site.at(first));
+    await home.run('login site');
+    expect(await complete('logout', 's')).toContain('site');
+  });
+
+  test('doctor names the login server and all checks pass', async ({ home, site, first }) => {
+    await home.run('login site');
+    const [report] = JSON.parse((await home.run('doctor site -o json')).stdout);
+    const details = Object.fromEntries(report.checks.map(({ name, detail }: Record<string, string>) => [name, detail]));
+    expect(details.name).toBe('127.0.0.1 is an address; it is the login server of cluster site');
+    expect(details['tka-api']).toMatch(
+      `cluster site through login server ${first.server} serves ${site.set.apiServer}, `,
+    );
+    expect(report.checks.filter(({ status }: { status: string }) => status === 'failed')).toEqual([]);
+  });
+
+  test('without a grant, the error names the cluster and the grant to ask for', async ({ home, site, first }) => {
+    await home.run('clusters');
+    site.isGranted = false;
+    const ran = await home.run('login site');
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    const place = `cluster site through login server ${first.server}`;
+    expect(lines(ran.stderr)[0]).toBe(
+      `error: no grant for alice@example.com on ${place}: the tailnet policy does not give the capability ${capability} there (HTTP 403)`,
+    );
+    const grant = JSON.parse(/add this grant \(see [^)]*\): (\{.*\})$/m.exec(ran.stderr)?.[1] ?? '');
+    expect(grant).toEqual({
+      src: ['alice@example.com'],
+      dst: ['tag:tka'],
+      ip: [`tcp:${new URL(first.server).port}`],
+      app: { [capability]: [{ role: 'view', period: '8h', clusters: ['site'] }] },
+    });
+    expect((await home.run('doctor site')).stdout).toContain('"clusters": ["site"]');
+  });
+
+  test('a kubeconfig for another API server than the list’s or the context’s is refused', async ({
+    home,
+    hub,
+    site,
+    first,
+  }) => {
+    expect(await home.run('login site')).toMatchObject({ status: 0 });
+    const { apiServer } = site.set;
+    site.set.faults.kubeconfig = (answer) => JSON.parse(JSON.stringify(answer).replaceAll(apiServer, hub.apiServer));
+    fs.rmSync(home.cache, { recursive: true });
+    for (const ran of [
+      await home.credential({ server: site.at(first), apiServer }),
+      await home.run('login site'),
+      await home.run('exec site -- get namespaces'),
+    ]) {
+      expect(ran).toMatchObject({ status: 1 });
+      expect(ran.stderr).toContain(
+        `cluster site through login server ${first.server} gives tokens for ${hub.apiServer}, not ${apiServer}`,
+      );
+      expect(ran.stdout).not.toMatch(/eyJ/);
+    }
+    expect(home.cached().filter((name) => name.endsWith('+clusters+site'))).toEqual([]);
+  });
+});
+
+describe.concurrent('while one replica of the login server has no connection to the cluster', () => {
+  test('kubectl signs in at the other, and the entry stays that of the first', async ({
+    home,
+    hub,
+    site,
+    first,
+    second,
+  }) => {
+    await home.run('login site');
+    fs.rmSync(home.cache, { recursive: true });
+    first.joined.clear();
+    hub.events.length = 0;
+    const cluster = { server: site.at(first), apiServer: site.set.apiServer };
+    const ran = await home.credential(cluster);
+    expect(ran.stderr).toBe(
+      `warning: cluster site through login server ${first.server} is away: signed in through ${site.at(second)}, of the same cluster\n`,
+    );
+    const logins = asked(hub, 'login');
+    expect([logins[0], logins.at(-1)]).toEqual(['hub/site', 'hub-1/site']);
+    expect(logins.filter((place) => place === 'hub-1/site')).toHaveLength(1);
+    expect(home.cached()).toContain(entryName(cluster.server));
+    expect(home.cached()).not.toContain(entryName(site.at(second)));
+  });
+
+  test('login and sync go on at the other', async ({ home, hub, site, first, second }) => {
+    first.joined.clear();
+    expect(await home.run('login site')).toMatchObject({ status: 0 });
+    expect(asked(hub, 'login').at(-1)).toBe('hub-1/site');
+    expect(contexts(home)).toEqual({ site: site.at(second) });
+    expect(await home.run('sync')).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ hub: first.server, site: site.at(second) });
+  });
+
+  test('logout ends the sign-in at the other', async ({ home, hub, site, first }) => {
+    await home.run('login site');
+    first.joined.clear();
+    hub.events.length = 0;
+    expect(await home.run('logout site')).toMatchObject({ status: 0 });
+    expect(asked(hub, 'logout').at(-1)).toBe('hub-1/site');
+    expect(site.set.provisioner.view('alice-9f3c')).toBeUndefined();
+  });
+
+  test('no other cluster takes over, whatever the list says', async ({ home, hub, site, first }) => {
+    const other = await startReplicas('other', 0, hub.certificates);
+    const alike = join(hub, 'site-2', other);
+    alike.row = { cluster: 'site', apiEndpoint: site.set.apiServer };
+    await home.run('login site');
+    const [own] = hub.members();
+    if (own !== undefined) hub.others.push({ ...own, cluster: 'site', apiEndpoint: site.set.apiServer });
+    await home.run('clusters');
+    fs.rmSync(home.cache, { recursive: true });
+    for (const replica of hub.replicas) replica.joined.delete('site');
+    hub.events.length = 0;
+    const ran = await home.credential({ server: site.at(first), apiServer: site.set.apiServer });
+    expect(ran).toMatchObject({ status: 1, stdout: '' });
+    expect(lines(ran.stderr)[0]).toBe(
+      `error: cluster site through login server ${first.server} failed at the sign-in: cluster "site" is not connected to this login server (HTTP 503)`,
+    );
+    expect(new Set(asked(hub, 'login'))).toEqual(new Set(['hub/site']));
+    expect(asked(hub, 'kubeconfig')).toEqual([]);
+    await other.close();
+  });
+});
+
+describe.concurrent('a joined cluster that states the name and the endpoint of another cluster', () => {
+  /** A cluster of the tailnet, and a joined cluster that claims to be it. */
+  async function withImpostor(hub: ReplicaSet) {
+    const prod = await startReplicas('prod', 1, hub.certificates);
+    const fake = await startReplicas('fake', 0, hub.certificates);
+    hub.others.push(...prod.members());
+    const impostor = join(hub, 'prod', fake);
+    impostor.row = { apiEndpoint: prod.apiServer };
+    return { prod, impostor, close: () => Promise.all([prod.close(), fake.close()]) };
+  }
+
+  test('is another cluster in the list, with a name that says through whom', async ({ home, hub, first }) => {
+    const { prod, impostor, close } = await withImpostor(hub);
+    const ran = await home.run('clusters -o json');
+    const rows = JSON.parse(ran.stdout).map((row: Record<string, unknown>) => [row.name, row.server, row.through]);
+    expect(rows).toContainEqual(['prod', prod.replicas[0]?.server, null]);
+    expect(rows).toContainEqual(['prod-through-hub', impostor.at(first), 'hub']);
+    expect(ran.stderr).toMatch(/^warning: 2 clusters claim the name "prod": /m);
+    await close();
+  });
+
+  test('gets neither its sign-ins nor its context', async ({ home, hub, first }) => {
+    const { prod, impostor, close } = await withImpostor(hub);
+    const own = prod.replicas[0]?.server ?? '';
+    expect(await home.run('login prod')).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ prod: own });
+    expect(asked(hub, 'login')).toEqual([]);
+    const before = fs.readFileSync(home.kubeconfig, 'utf8');
+    // It confirms the endpoint in the list only, and gives tokens for its own API server.
+    const wrong = await home.run('login prod-through-hub');
+    expect(wrong).toMatchObject({ status: 1 });
+    expect(wrong.stderr).toContain(
+      `cluster prod through login server ${first.server} is not the TKA server of prod-through-hub`,
+    );
+    expect(await home.run('sync')).toMatchObject({ status: 1 });
+    expect(contexts(home)).toMatchObject({ prod: own });
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toContain(before.slice(0, 100));
+
+    // By its URL it gets a context of its own.
+    const byUrl = await home.run(['login', impostor.at(first), '--no-switch']);
+    expect(byUrl).toMatchObject({ status: 0 });
+    expect(contexts(home)).toMatchObject({ prod: own, 'prod-through-127.0.0.1': impostor.at(first) });
+    const taken = await home.run(['login', impostor.at(first), '--context', 'prod']);
+    expect(taken).toMatchObject({ status: 1 });
+    expect(lines(taken.stderr)[0]).toBe(`error: context "prod" belongs to ${own}`);
+    await close();
+  });
+
+  test('never takes over from it, and a login to it does not undo a logout', async ({ home, hub, first }) => {
+    const { prod, impostor, close } = await withImpostor(hub);
+    const [replica] = prod.replicas;
+    const own = replica?.server ?? '';
+    await home.run('login prod');
+    fs.rmSync(home.cache, { recursive: true });
+    await replica?.stop();
+    const away = await home.credential({ server: own, apiServer: prod.apiServer }, { env: { TKA_TIMEOUT: '2s' } });
+    expect(away).toMatchObject({ status: 1, stdout: '' });
+    expect(asked(hub, 'login')).toEqual([]);
+    expect(asked(hub, 'clusterInfo').filter((place) => place?.includes('/'))).toEqual([]);
+    await replica?.start();
+    await home.run('logout prod');
+    expect(marks(home)).toContain(entryName(own));
+    await home.run(['login', impostor.at(first)]);
+    expect(marks(home)).toContain(entryName(own));
+    expect(await home.credential({ server: own })).toMatchObject({ status: 1, stdout: '' });
+    await close();
+  });
+
+  test('is a further way to it if the login server says so, with its own sign-in', async ({ home, hub, first }) => {
+    const prod = await startReplicas('prod', 1, hub.certificates);
+    hub.others.push(...prod.members());
+    const way = join(hub, 'prod', prod);
+    way.row = { direct: true };
+    const [own] = prod.replicas;
+    const rows = await json(home, 'clusters');
+    expect(rows.map(({ name }: { name: string }) => name)).toEqual(['hub', 'prod', 'site']);
+    expect(rows[1]).toMatchObject({ server: own?.server, through: null });
+    expect(rows[1].servers).toHaveLength(3);
+    expect(await home.run('login prod')).toMatchObject({ status: 0 });
+    expect(await home.run(['login', way.at(first)])).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ prod: own?.server, 'prod-through-127.0.0.1': way.at(first) });
+    expect(prod.provisioner.view('alice')).toBeDefined();
+    expect(prod.provisioner.view('alice-9f3c')).toBeDefined();
+    const sessions = await json(home, 'status');
+    expect(sessions.map(({ server, through }: Record<string, string>) => [server, through]).sort()).toEqual(
+      [
+        [own?.server, null],
+        [way.at(first), expect.any(String)],
+      ].sort(),
+    );
+    // A logout is for the whole cluster.
+    expect(await home.run('logout prod')).toMatchObject({ status: 0 });
+    expect(prod.provisioner.view('alice')).toBeUndefined();
+    expect(prod.provisioner.view('alice-9f3c')).toBeUndefined();
+    // A login is for one way.
+    expect(await home.run(['login', way.at(first)])).toMatchObject({ status: 0 });
+    expect(marks(home)).toContain(entryName(own?.server ?? ''));
+    await prod.close();
+  });
+});
