@@ -2,12 +2,13 @@
 // and the configuration of deploy/, and the tunnel's other end in this process.
 import * as fs from 'node:fs';
 import { test as base, describe, expect, onTestFinished, vi } from 'vitest';
+import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { signAssertion } from '../../src/server/federation/assertion.ts';
 import { type DialAnswer, evictedPath, type Tunnel, type TunnelAnswer } from '../../src/server/federation/contract.ts';
 import { keyHash } from '../../src/server/federation/keys.ts';
 import { federationPaths, type Secret, textsOf } from '../../src/server/federation/objects.ts';
 import type { Caller } from '../../src/server/http/contract.ts';
-import { paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
+import { annotation, paths, type TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { placesOf } from '../../src/tailscale/places.ts';
 import { freePort } from '../fixtures/ports.ts';
 import { testFolder } from '../fixtures/temporary.ts';
@@ -37,7 +38,11 @@ const test = base.extend<{ $file: { here: Deployed } }>({
 });
 
 /** Starts the server as its pod would, with the join Secret in this folder. It ends with the test. */
-async function startServer(here: Deployed, joinFolder: string, access: Access = here.access) {
+async function startServer(
+  here: Deployed,
+  joinFolder: string,
+  { access = here.access, socket }: { readonly access?: Access; readonly socket?: string } = {},
+) {
   const { env, config } = await insideItsPod(here);
   const [port, health] = [await freePort('127.0.0.1'), await freePort('127.0.0.1')];
   const server = new TkaServerProcess(config, {
@@ -48,6 +53,7 @@ async function startServer(here: Deployed, joinFolder: string, access: Access = 
     TKA_TAILSCALE_PORT: String(port),
     TKA_FEDERATION_JOINFOLDER: joinFolder,
     TKA_FEDERATION_CAFILE: authority.file,
+    ...(socket !== undefined && { TS_SOCKET: socket }),
   });
   onTestFinished(async () => {
     // So that it gives up the lease at once.
@@ -188,7 +194,7 @@ describe.skipIf(absent !== undefined || tailscaledHere)('a joined cluster withou
       held.resolve();
       await new Promise(() => {});
     });
-    const leader = await startServer(here, folder, proxy.access);
+    const leader = await startServer(here, folder, { access: proxy.access });
     await held.promise;
     leader.server.child.kill('SIGKILL');
     const other = await startServer(here, folder);
@@ -196,6 +202,37 @@ describe.skipIf(absent !== undefined || tailscaledHere)('a joined cluster withou
     await becomes(other.ready, { status: 200 });
     expect(new Set(admission.asked.map(({ publicKey }) => publicKey)).size).toBe(1);
     expect(await valuesOf(here, 'tka-join-status')).toMatchObject({ status: 'Joined' });
+  });
+});
+
+describe.skipIf(absent !== undefined)('a joined cluster in the tailnet', () => {
+  test('waits for tailscaled, and both ways in work, with accounts of their own', async ({ here }) => {
+    await clear(here);
+    const it = await login();
+    const folder = testFolder();
+    mountSecret(folder, secretFor(it));
+    const grant = { role: listed, period: '1h', priority: 1 };
+    const whois = () => ({ login: alice.login, capabilities: { 'specht-labs.de/cap/tka': [grant] } });
+    await using tailscaled = await startTailscaled({ whois });
+    await tailscaled.stop();
+    const { server, port, ready } = await startServer(here, folder, { socket: tailscaled.socketPath });
+    const tunnel = await it.next();
+    const token = await tokenThrough(tunnel);
+    expect(await ready()).toMatchObject({ status: 503, reason: expect.stringMatching(/^tailscaled is not up yet: /) });
+    await tailscaled.start();
+    await server.said(/^listening for the API$/);
+    await becomes(ready, { status: 200 });
+    const url = `http://127.0.0.1:${port}/api/v1alpha1`;
+    expect(await ask(`${url}/login`, { method: 'POST' })).toMatchObject({ status: 202 });
+    expect((await signInsOf(here)).map(({ metadata }) => metadata.annotations?.[annotation.loginServer])).toEqual(
+      expect.arrayContaining([undefined, 'primary']),
+    );
+    expect(await ask(`${url}/logout`, { method: 'POST' })).toMatchObject({ status: 200 });
+    expect(await statusFor(here.access, token)).toBe(200);
+    expect(await through(tunnel, 'GET', '/api/v1alpha1/login', alice)).toMatchObject({ status: 200 });
+    // The tunnel is not what makes it ready.
+    await it.listener.close();
+    expect(await ready()).toMatchObject({ status: 200 });
   });
 });
 

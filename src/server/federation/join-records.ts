@@ -25,6 +25,8 @@ export interface JoinRecord {
   /** The cluster's own key. It is made before the first join, and stays the same for all joins. */
   readonly key: FederationKey | undefined;
   readonly membership: Membership | undefined;
+  /** The hash of the join Secret that must not be used again, because the login server has evicted the cluster. */
+  readonly evicted: string | undefined;
   /** Why the Secret cannot be used. */
   readonly problem: string | undefined;
   /** The version of the Secret that was read. Undefined if there is none. */
@@ -33,7 +35,10 @@ export interface JoinRecord {
 
 export type JoinState = 'Joining' | 'Joined' | 'Rejected';
 
-/** Why a cluster has not joined. `Refused` and `Evicted` come from the login server, and are final for a join Secret. */
+/**
+ * Why a cluster has not joined. `Refused` and `Evicted` come from the login server, `Left` from an administrator here.
+ * These three are final for a join Secret.
+ */
 export type JoinReason =
   | 'Waiting'
   | 'Unavailable'
@@ -41,7 +46,8 @@ export type JoinReason =
   | 'InvalidSecret'
   | 'OtherLoginServer'
   | 'Refused'
-  | 'Evicted';
+  | 'Evicted'
+  | 'Left';
 
 /** What tka-join-status says. */
 export interface JoinStatus {
@@ -57,6 +63,7 @@ export interface JoinStatus {
 export const infoName = 'tka-cluster-info';
 export const statusName = 'tka-join-status';
 const hashKey = 'tka-join.hash';
+const evictedKey = 'tka-join.evicted';
 
 /** Reads and writes both Secrets. All calls throw a KubeError. */
 export class JoinRecords {
@@ -70,15 +77,19 @@ export class JoinRecords {
   async read(): Promise<JoinRecord> {
     const found = await this.#kube.get<Secret>(federationPaths.secrets(infoName));
     return found === undefined
-      ? { key: undefined, membership: undefined, problem: undefined, version: undefined }
+      ? { key: undefined, membership: undefined, evicted: undefined, problem: undefined, version: undefined }
       : recordOf(found);
   }
 
   /**
-   * Writes tka-cluster-info. `membership` undefined: not joined. Returns what is there now. Throws a KubeError with
-   * status 409 if the Secret has changed since `old` was read.
+   * Writes tka-cluster-info: the cluster has joined, or not (yet), or was evicted. Returns what is there now. Throws a
+   * KubeError with status 409 if the Secret has changed since `old` was read.
    */
-  async write(old: JoinRecord, key: FederationKey, membership: Membership | undefined): Promise<JoinRecord> {
+  async write(
+    old: JoinRecord,
+    key: FederationKey,
+    { membership, evicted }: { readonly membership?: Membership; readonly evicted?: string },
+  ): Promise<JoinRecord> {
     const texts = {
       privateKey: writeKeys([key]),
       clusterName: membership?.cluster,
@@ -86,6 +97,7 @@ export class JoinRecords {
       primaryName: membership?.primary,
       primaryPublicKey: membership?.keys.join('\n'),
       [hashKey]: membership?.hash,
+      [evictedKey]: evicted,
     };
     return recordOf(await this.#put(infoName, old.version, texts));
   }
@@ -142,13 +154,14 @@ function recordOf(secret: Secret): JoinRecord {
     [key] = readKeys(texts.get('privateKey') ?? '');
   } catch {
     const problem = `the ${where} has no valid privateKey: restore it, or delete the Secret and join again`;
-    return { key: undefined, membership: undefined, problem, version };
+    return { key: undefined, membership: undefined, evicted: undefined, problem, version };
   }
+  const evicted = texts.get(evictedKey);
   // Not joined yet, or not any more.
-  if (!texts.has('primaryName')) return { key, membership: undefined, problem: undefined, version };
+  if (!texts.has('primaryName')) return { key, membership: undefined, evicted, problem: undefined, version };
   const membership = membershipIn(texts);
   const problem = membership === undefined ? `the ${where} is damaged: delete it, and join again` : undefined;
-  return { key, membership, problem, version };
+  return { key, membership, evicted, problem, version };
 }
 
 function membershipIn(texts: ReadonlyMap<string, string>): Membership | undefined {

@@ -3,9 +3,8 @@ import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { systemCode } from '../../util/errors.ts';
-import { own, parseJson } from '../../util/json.ts';
 import { canonicalApiServer } from '../../util/url.ts';
-import { isClusterName } from './objects.ts';
+import { readToken } from './join-tokens.ts';
 
 /** A join Secret that can be used. */
 export interface JoinSecret {
@@ -91,10 +90,14 @@ function secretOf(endpointBytes: Buffer | undefined, tokenBytes: Buffer | undefi
   if (typeof endpoint !== 'string') return invalid(`the "endpoint" of the join Secret ${endpoint.problem}`);
   const token = textOf(tokenBytes);
   if (typeof token !== 'string') return invalid(`the "token" of the join Secret ${token.problem}`);
-  const facts = factsOf(token);
-  if ('problem' in facts) return invalid(`the "token" of the join Secret ${facts.problem}`);
+  if (!token.startsWith('tka-join-')) {
+    return invalid('the "token" of the join Secret is not a join token: it must start with "tka-join-"');
+  }
+  const content = readToken(token);
+  if (content === undefined) return invalid('the "token" of the join Secret is incomplete: copy the whole token');
+  const { cluster, hash: keyHash } = content;
   try {
-    return { kind: 'secret', endpoint: canonicalApiServer(endpoint), token, ...facts, hash: digest };
+    return { kind: 'secret', endpoint: canonicalApiServer(endpoint), token, cluster, keyHash, hash: digest };
   } catch {
     return invalid('the "endpoint" of the join Secret is not an https URL');
   }
@@ -107,20 +110,4 @@ function textOf(bytes: Buffer | undefined): string | { readonly problem: string 
   const text = bytes.toString('utf8').trim();
   if (text === '') return { problem: 'is empty' };
   return /^[!-~]+$/.test(text) ? text : { problem: 'contains white space, control characters or other signs' };
-}
-
-/** Returns what a token says about the cluster and the login server. The rest of it concerns only the login server. */
-function factsOf(token: string): Pick<JoinSecret, 'cluster' | 'keyHash'> | { readonly problem: string } {
-  const [, coded] = /^tka-join-([A-Za-z0-9_-]+)$/.exec(token) ?? [];
-  if (coded === undefined) return { problem: 'is not a join token: it must start with "tka-join-"' };
-  const content = parseJson(Buffer.from(coded, 'base64url').toString('utf8'));
-  const [version, cluster, keyHash] = [own(content, 'v'), own(content, 'cluster'), own(content, 'hash')];
-  if (typeof version === 'number' && version !== 1) {
-    return { problem: `has version ${version}, which this tka-server does not know: update it` };
-  }
-  const isWhole = version === 1 && typeof cluster === 'string' && isClusterName(cluster);
-  if (!isWhole || typeof keyHash !== 'string' || !/^[A-Za-z0-9_-]{43}$/.test(keyHash)) {
-    return { problem: 'is incomplete: copy the whole token' };
-  }
-  return { cluster, keyHash };
 }

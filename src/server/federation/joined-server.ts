@@ -110,7 +110,7 @@ class Joiner implements JoinedServer {
   #straysAt = Number.NEGATIVE_INFINITY;
   #statement: ClusterStatement | undefined;
   #keyHash: string | undefined;
-  #open: { readonly membership: Membership; readonly keyHash: string; readonly tunnels: OwnTunnels } | undefined;
+  #open: { readonly membership: Membership; readonly tunnels: OwnTunnels } | undefined;
   #evicted: Evicted | undefined;
   #newKeys: readonly string[] | undefined;
   /** Why the last round failed. */
@@ -324,7 +324,7 @@ class Joiner implements JoinedServer {
       },
       onEvicted: (message) => this.#isEvicted(membership, message),
     });
-    this.#open = { membership, keyHash: keyHash(key.publicKey), tunnels };
+    this.#open = { membership, tunnels };
   }
 
   async #closeTunnels(): Promise<void> {
@@ -345,7 +345,7 @@ class Joiner implements JoinedServer {
     const isNewer = learned[0] === first || learned.some((one) => !membership.keys.includes(one));
     if (!isNewer || learned.join() === membership.keys.join()) return record;
     try {
-      const written = await this.#records.write(record, key, { ...membership, keys: learned });
+      const written = await this.#records.write(record, key, { membership: { ...membership, keys: learned } });
       this.#options.log.info({ keys: learned.map(keyHash) }, 'the login server has new keys');
       return written;
     } catch (error) {
@@ -370,10 +370,10 @@ class Joiner implements JoinedServer {
       record.key !== undefined && record.membership?.hash === hash && isSamePlace(record.membership, membership);
     let left = record;
     if (isCurrent && record.key !== undefined) {
+      // Together with the membership, so that no leader uses the same join Secret again.
+      left = await this.#records.write(record, record.key, { evicted: hash });
       const msg = `the login server ${endpoint} has evicted this cluster: ${cleanText(message, 300)}`;
-      // First the status: without it, the same join Secret would be used again.
       if (await this.#records.tell({ status: 'Rejected', reason: 'Evicted', msg, hash })) log.warn({ primary }, msg);
-      left = await this.#records.write(record, record.key, undefined);
     }
     this.#evicted = undefined;
     return left;

@@ -4,9 +4,10 @@
 import { cleanText } from '../../util/text.ts';
 import type { Log } from '../log/log.ts';
 import type { JoinAnswer } from './contract.ts';
-import type { JoinRecord, JoinRecords, JoinStatus, Membership } from './join-records.ts';
+import { infoName, type JoinRecord, type JoinRecords, type JoinStatus, type Membership } from './join-records.ts';
 import type { FoundSecret, JoinSecret } from './join-secret.ts';
 import { type FederationKey, keyHash, newKey } from './keys.ts';
+import { federationNamespace } from './objects.ts';
 
 export interface JoiningOptions {
   readonly records: JoinRecords;
@@ -50,7 +51,11 @@ export class Joining {
    * Throws a KubeError if the API server refuses; the next step then continues.
    */
   async step(found: FoundSecret, record: JoinRecord, signal: AbortSignal): Promise<JoinRecord> {
-    const { membership } = record;
+    const { membership, evicted } = record;
+    if (evicted !== undefined && (found.kind === 'none' || ('hash' in found && found.hash === evicted))) {
+      await this.#stayOut(evicted);
+      return record;
+    }
     if (found.kind === 'none') {
       if (membership === undefined) await this.#giveUp();
       return record;
@@ -73,7 +78,8 @@ export class Joining {
       await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
       return record;
     }
-    if (found.kind !== 'secret' || (await this.#isFinal(hash))) return record;
+    if (found.kind !== 'secret' || (membership === undefined && (await this.#isOver(hash)))) return record;
+    if (await this.#isRefused(hash)) return record;
     if (this.#tried.hash !== hash) this.#tried = { hash, failures: 0, at: 0 };
     return this.pauseMs() > 0 ? record : await this.#join(found, record, signal);
   }
@@ -87,16 +93,24 @@ export class Joining {
     return { reason: 'OtherLoginServer', msg };
   }
 
-  /** Returns whether the login server has refused this very join Secret, or evicted the cluster that used it. */
-  async #isFinal(hash: string): Promise<boolean> {
+  /** Returns whether the login server has refused this very join Secret. */
+  async #isRefused(hash: string): Promise<boolean> {
     const told = await this.#options.records.status();
-    return told?.status === 'Rejected' && told.hash === hash && /^(?:Refused|Evicted)$/.test(told.reason);
+    return told?.status === 'Rejected' && told.hash === hash && told.reason === 'Refused';
+  }
+
+  /** Makes sure that the status says that the cluster was evicted: the leader may have written another one meanwhile. */
+  async #stayOut(hash: string): Promise<void> {
+    const told = await this.#options.records.status();
+    if (told?.status === 'Rejected' && told.reason === 'Evicted' && told.hash === hash) return;
+    const msg = 'the login server has evicted this cluster';
+    await this.#tell({ status: 'Rejected', reason: 'Evicted', msg, hash }, undefined);
   }
 
   async #join(secret: JoinSecret, record: JoinRecord, signal: AbortSignal): Promise<JoinRecord> {
     const { records, join, leave, log } = this.#options;
     const { hash, endpoint, cluster } = secret;
-    const known = record.key === undefined ? await records.write(record, newKey(), undefined) : record;
+    const known = record.key === undefined ? await records.write(record, newKey(), {}) : record;
     if (known.key === undefined) throw new Error(`the API server did not keep the key: ${known.problem}`);
     if (!this.#isAnnounced(known.key)) {
       await this.#wait('the members of the mesh are told first that this cluster is to join', hash);
@@ -123,7 +137,7 @@ export class Joining {
     const { membership: old } = known;
     const membership = { cluster, endpoint, primary, keys, hash };
     if (old !== undefined && !isSameLoginServer(old, membership)) await leave(old);
-    const joined = await records.write(known, known.key, membership);
+    const joined = await records.write(known, known.key, { membership });
     await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
     return joined;
   }
@@ -153,14 +167,24 @@ export class Joining {
     await this.#tell({ status: 'Joining', reason: 'Unavailable', msg, hash }, membership);
   }
 
-  /** The join Secret was deleted. Says so, unless the status is the end of the matter already. */
+  /**
+   * Returns whether the cluster has left: an administrator deleted tka-cluster-info after it had joined with this
+   * Secret. It does not join again by itself, also because kubelet keeps the files of a deleted Secret for a minute.
+   */
+  async #isOver(hash: string): Promise<boolean> {
+    const told = await this.#options.records.status();
+    if (told?.hash !== hash) return false;
+    if (told.status === 'Joined') await this.#tell({ ...left, hash }, undefined);
+    return told.status === 'Joined' || (told.status === 'Rejected' && told.reason === 'Left');
+  }
+
+  /** The join Secret was deleted, and the cluster has not joined. Says so, unless the status is the end already. */
   async #giveUp(): Promise<void> {
-    const { records } = this.#options;
-    if ((await records.status())?.status === 'Rejected') return;
-    await this.#tell(
-      { status: 'Rejected', reason: 'NoSecret', msg: 'the join Secret was deleted', hash: '' },
-      undefined,
-    );
+    const told = await this.#options.records.status();
+    if (told?.status === 'Rejected') return;
+    const noSecret = { status: 'Rejected', reason: 'NoSecret', msg: 'the join Secret was deleted' } as const;
+    const [end, hash] = told?.status === 'Joined' ? ([left, told.hash] as const) : ([noSecret, ''] as const);
+    await this.#tell({ ...end, hash }, undefined);
   }
 
   async #wait(msg: string, hash: string): Promise<void> {
@@ -183,3 +207,9 @@ export class Joining {
 /** Returns whether both mean the same login server, which may have changed its address or one of its keys. */
 export const isSameLoginServer = (a: Membership, b: Membership): boolean =>
   a.primary === b.primary && a.keys.some((key) => b.keys.includes(key));
+
+const left = {
+  status: 'Rejected',
+  reason: 'Left',
+  msg: `this cluster has left its login server: the Secret ${federationNamespace}/${infoName} was deleted`,
+} as const;

@@ -89,7 +89,7 @@ describe('an unusable Secret says what is wrong, without its content', () => {
     [
       'a later version',
       { endpoint, token: tokenOf({ ...content, v: 2 }) },
-      'the "token" of the join Secret has version 2',
+      'the "token" of the join Secret is incomplete',
     ],
   ])('%s', (_, files, problem) => {
     const found = readJoinSecret(folderWith(files));

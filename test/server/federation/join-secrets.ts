@@ -1,6 +1,7 @@
 // Join Secrets, as kubelet mounts them.
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { writeToken } from '../../../src/server/federation/join-tokens.ts';
 
 export interface TokenParts {
   readonly cluster: string;
@@ -10,7 +11,7 @@ export interface TokenParts {
 
 /** Returns a join token. */
 export const tokenFor = ({ cluster, hash = 'h'.repeat(43) }: TokenParts): string =>
-  `tka-join-${Buffer.from(JSON.stringify({ v: 1, cluster, secret: 'join-1', key: 'k'.repeat(43), hash })).toString('base64url')}`;
+  writeToken({ cluster, secret: 'join-1', key: 'k'.repeat(43), hash });
 
 let versions = 0;
 

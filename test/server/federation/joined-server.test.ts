@@ -291,7 +291,11 @@ describe('eviction', () => {
       reason: 'Evicted',
       msg: expect.stringMatching(/^the login server https:.* has evicted this cluster: /),
     });
-    await becomes(() => Object.entries(cluster.record() ?? {}), [['privateKey', privateKey]]);
+    await vi.waitFor(
+      () =>
+        expect(cluster.record()).toEqual({ privateKey, 'tka-join.evicted': expect.stringMatching(/^[0-9a-f]{64}$/) }),
+      { timeout: 20_000 },
+    );
     expect(cluster.through).toEqual([]);
     expect(cluster.ended).toContain('primary');
     for (const server of servers) await becomes(() => ({ state: server.state() }), { state: undefined });
@@ -315,8 +319,8 @@ describe('eviction', () => {
     const it = await login({ admission: new OpenAdmission(() => gone) });
     const cluster = await Cluster.make();
     mountSecret(cluster.folder, secretFor(it));
-    // The status cannot be written.
-    cluster.api.fault = (_, name) => (name === 'tka-join-status' && cluster.ended.length > 0 ? 'refuse' : undefined);
+    // The sign-ins end, but that is all.
+    cluster.api.fault = (method) => (method === 'PATCH' && cluster.ended.length > 0 ? 'refuse' : undefined);
     const first = await cluster.replica();
     await vi.waitFor(() => expect(cluster.ended.length).toBeGreaterThan(1), { timeout: 20_000 });
     await first.stop();
@@ -326,6 +330,24 @@ describe('eviction', () => {
     await cluster.replica();
     await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted' });
     expect(cluster.through).toEqual([]);
+  });
+
+  test('that the status does not tell any more is told again, and the Secret is not used again', async () => {
+    const admission = new OpenAdmission(() => gone);
+    const it = await login({ admission });
+    const cluster = await Cluster.make();
+    mountSecret(cluster.folder, secretFor(it));
+    await cluster.replica();
+    await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted' });
+    // As a leader that has just read the record of before does.
+    cluster.api.set('tka-join-status', { ...cluster.status(), status: 'Joined', reason: '', msg: '' });
+    const msg = 'the login server has evicted this cluster';
+    await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted', msg });
+    // Nor without the Secret.
+    mountSecret(cluster.folder, {});
+    cluster.api.set('tka-join-status', undefined);
+    await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted', msg });
+    expect(admission.asked.filter((request) => 'token' in request)).toHaveLength(1);
   });
 });
 
@@ -403,17 +425,24 @@ test('a damaged tka-cluster-info leaves the tunnels open', async () => {
   await becomes(cluster.status, { status: 'Joined' });
 });
 
-test('deleting both Secrets leaves the federation: the sign-ins end', async () => {
-  const it = await login();
+test('deleting tka-cluster-info leaves the federation, until the join Secret changes: the sign-ins end', async () => {
+  const admission = new OpenAdmission();
+  const it = await login({ admission });
   const cluster = await Cluster.make();
   mountSecret(cluster.folder, secretFor(it));
   const server = await cluster.replica();
-  await connected(server);
+  await becomes(cluster.status, { status: 'Joined' });
   cluster.through.push('primary');
-  mountSecret(cluster.folder, {});
   cluster.api.set('tka-cluster-info', undefined);
   await vi.waitFor(() => expect(cluster.through).toEqual([]), { timeout: 20_000 });
+  await becomes(cluster.status, { status: 'Rejected', reason: 'Left' });
   await becomes(() => ({ state: server.state() }), { state: undefined });
+  // kubelet is slower.
+  mountSecret(cluster.folder, {});
+  await becomes(() => ({ problem: server.problem() }), { problem: expect.stringMatching(/has left its login server/) });
+  expect(admission.asked.filter((request) => 'token' in request)).toHaveLength(1);
+  mountSecret(cluster.folder, secretFor(it, loginKey, 'new'));
+  await connected(server);
 });
 
 test('without the manifests of a joined cluster, says what to apply', async () => {

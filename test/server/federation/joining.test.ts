@@ -274,6 +274,24 @@ test('a Secret that is deleted before the cluster has joined ends the attempt; a
   expect(it.status()).toEqual(before);
 });
 
+test.each([{ kind: 'none' } as const, secretOf('a')])(
+  'a deleted tka-cluster-info is the end of it: $kind',
+  async (found) => {
+    await using it = await setUp();
+    const replica = it.replica();
+    await replica.step(secretOf('a'));
+    it.api.set('tka-cluster-info', undefined);
+    await replica.step(found);
+    const end = { status: 'Rejected', reason: 'Left', 'tka-join.hash': 'a' };
+    expect(it.status()).toMatchObject(end);
+    await it.replica().step(secretOf('a'));
+    expect(it.status()).toMatchObject(end);
+    expect(it.asked).toHaveLength(1);
+    await replica.step(secretOf('b'));
+    expect(it.status()).toMatchObject({ status: 'Joined' });
+  },
+);
+
 describe('federation.loginServer', () => {
   test('that differs from the endpoint rejects the Secret, until one of them is changed', async () => {
     await using it = await setUp({ loginServer: 'https://tka.example.ts.net' });
