@@ -2,6 +2,7 @@
 // namespace. The kernel removes all of it when this process ends: see run.ts.
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as net from 'node:net';
 import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { makeFolder, type Running, start } from '../cluster/processes.ts';
@@ -47,22 +48,61 @@ export function makeSwitch(last: number): void {
 /** Removes the switch when nothing uses it any more, so that another one can be made. */
 export const removeSwitch = (): void => ip('link delete switch\n');
 
-/** A host connected to the switch. */
+const relayScript = `
+const net = require('node:net');
+const [host, port, socket] = process.argv.slice(1);
+net.createServer((near) => {
+  const far = net.connect(socket);
+  for (const [one, other] of [[near, far], [far, near]]) {
+    one.on('error', () => other.destroy());
+    one.once('close', () => other.destroy());
+    one.pipe(other);
+  }
+}).listen(Number(port), host, () => console.log('ready'));
+`;
+
+/** A host, usually connected to the switch. */
 export class Host {
   readonly name: string;
   readonly folder: string;
   readonly #holder: Running;
-  readonly #cable: string;
+  /** Undefined for a host that is not connected to the switch. */
+  readonly #cable: string | undefined;
+  readonly #relays: (() => Promise<void>)[] = [];
 
-  private constructor(name: string, holder: Running, folder: string, number: number) {
+  private constructor(name: string, holder: Running, folder: string, cable: string | undefined) {
     this.name = name;
     this.#holder = holder;
     this.folder = folder;
-    this.#cable = `cable${number}`;
+    this.#cable = cable;
   }
 
   /** Makes a host with this address. Its own resolv.conf makes it answer for its names itself. */
   static async make(name: string, number: number): Promise<Host> {
+    const cable = `cable${number}`;
+    const host = await Host.#isolated(name, cable);
+    ip(`link add ${cable} type veth peer name eth0 netns ${host.#holder.pid}\nlink set ${cable} master switch up\n`);
+    ip(
+      `link set lo up\naddress add ${address(number)}/24 dev eth0\nlink set eth0 up\nroute add default via ${address(1)}\n`,
+      host.within(),
+    );
+    return host;
+  }
+
+  /**
+   * Makes a host that can connect only to these ports of other hosts (`10.66.0.10:7947`). It has no cable: this process
+   * relays those connections through Unix sockets.
+   */
+  static async makeBehind(name: string, reaches: readonly string[]): Promise<Host> {
+    const host = await Host.#isolated(name, undefined);
+    const addresses = new Set(reaches.map((target) => target.split(':')[0]));
+    const own = [...addresses].map((each) => `address add ${each}/32 dev lo\n`).join('');
+    ip(`link set lo up\n${own}`, host.within());
+    await Promise.all(reaches.map((target) => host.#relay(target)));
+    return host;
+  }
+
+  static async #isolated(name: string, cable: string | undefined): Promise<Host> {
     const folder = makeFolder();
     const resolv = path.join(folder, 'resolv.conf');
     fs.writeFileSync(resolv, '');
@@ -76,15 +116,38 @@ export class Host {
       (said) => said === 'made\n',
     );
     await Promise.race([holder.ended, made]);
-    const host = new Host(name, holder, folder, number);
-    ip(
-      `link add ${host.#cable} type veth peer name eth0 netns ${holder.pid}\nlink set ${host.#cable} master switch up\n`,
+    return new Host(name, holder, folder, cable);
+  }
+
+  /** Passes connections from the host to `address:port` on to the same place outside. */
+  async #relay(target: string): Promise<void> {
+    const [host = '', port = ''] = target.split(':');
+    const socket = path.join(this.folder, `${target.replace(':', '-')}.sock`);
+    const outside = net.createServer((near) => {
+      const far = net.connect({ host, port: Number(port) });
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        one.on('error', () => other.destroy());
+        one.once('close', () => other.destroy());
+        one.pipe(other);
+      }
+    });
+    await new Promise<void>((resolve, reject) => outside.once('error', reject).listen(socket, resolve));
+    const log = path.join(this.folder, `relay-${port}.log`);
+    const [nsenter = '', ...within] = this.within();
+    const inside = start(nsenter, [...within, process.execPath, '-e', relayScript, host, port, socket], log);
+    const ready = eventually(
+      'the relay',
+      async () => fs.readFileSync(log, 'utf8'),
+      (said) => said.includes('ready'),
     );
-    ip(
-      `link set lo up\naddress add ${address(number)}/24 dev eth0\nlink set eth0 up\nroute add default via ${address(1)}\n`,
-      host.within(),
-    );
-    return host;
+    await Promise.race([inside.ended, ready]);
+    this.#relays.push(async () => {
+      await inside.stop('SIGKILL');
+      outside.close();
+    });
   }
 
   /** Returns the command prefix that runs a command on the host. */
@@ -94,12 +157,14 @@ export class Host {
 
   /** Removes the host when everything started in it has ended. */
   async stop(): Promise<void> {
-    ip(`link delete ${this.#cable}\n`);
+    await Promise.all(this.#relays.map((stop) => stop()));
+    if (this.#cable !== undefined) ip(`link delete ${this.#cable}\n`);
     await this.#holder.stop('SIGKILL');
   }
 
   /** Unplugs the cable from the switch, or plugs it in again. */
   cable(state: 'down' | 'up'): void {
+    if (this.#cable === undefined) throw new Error(`${this.name} has no cable`);
     ip(`link set ${this.#cable} ${state}\n`);
   }
 }

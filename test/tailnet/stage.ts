@@ -40,6 +40,8 @@ export interface Plan {
   readonly others: readonly string[];
   /** Devices whose tailscaled has no network device, as in a pod. */
   readonly userspace: readonly string[];
+  /** The namespace of all TKA servers, if each has an API server of its own. Default: one for each cluster. */
+  readonly namespace?: string;
 }
 
 export class Stage {
@@ -79,7 +81,8 @@ export class Stage {
         stage.#devices.set(name, await tailnet.join(name, 10 + i, options));
       }),
       ...[...new Set(Object.values(plan.servers))].map(async (name, i) => {
-        stage.#fixtures.set(name, await Fixture.make(apiServers[i % apiServers.length] as ApiServer));
+        const access = apiServers[i % apiServers.length] as ApiServer;
+        stage.#fixtures.set(name, await Fixture.make(access, plan.namespace));
       }),
     ]);
     return stage;
@@ -96,6 +99,9 @@ export class Stage {
 
   device = (name: string): Device => this.#devices.get(name) as Device;
   server = (name: string): TkaServerProcess => this.#servers.get(name) as TkaServerProcess;
+
+  /** Returns the API server with this index, for a cluster without a device. */
+  apiServer = (index: number): ApiServer => this.#apiServers[index] as ApiServer;
 
   /** Returns the namespace and API server of a device's TKA server. */
   fixture = (name: string): Fixture => this.#fixtures.get(this.#plan.servers[name] ?? '') as Fixture;

@@ -111,12 +111,17 @@ export class Tailnet {
   }
 
   /** Grants everyone in the tailnet exactly these rules; resolves when all devices know. */
-  async grant(...rules: readonly object[]): Promise<void> {
-    await this.#steer('grant', { [capability]: rules });
+  grant(...rules: readonly object[]): Promise<void> {
+    return this.grantAll({ [capability]: rules });
+  }
+
+  /** Grants everyone in the tailnet exactly these capabilities; resolves when all devices know. */
+  async grantAll(capabilities: Readonly<Record<string, readonly object[]>>): Promise<void> {
+    await this.#steer('grant', capabilities);
     const granted = async (device: Device, by: Device) => {
       const status = await statusOf(by);
       const who = await whoIs(status.self.addresses[0] ?? '', 1, local(device));
-      return who?.rules(capability) ?? [];
+      return Object.fromEntries(Object.keys(capabilities).map((name) => [name, who?.rules(name) ?? []]));
     };
     await Promise.all(
       this.#members.map((device, i, members) => {
@@ -124,7 +129,7 @@ export class Tailnet {
         return eventually(
           `${device.name} to know the grant`,
           () => granted(device, other),
-          (known) => isDeepStrictEqual(known, rules),
+          (known) => isDeepStrictEqual(known, capabilities),
         );
       }),
     );
