@@ -114,7 +114,7 @@ function unzipped(bytes: Buffer): Buffer | string {
   try {
     return gunzipSync(bytes, { maxOutputLength: pageLimit });
   } catch (error) {
-    return error instanceof RangeError ? 'too long' : 'not gzip';
+    return error instanceof RangeError ? 'longer than 1 MiB when it is unzipped' : 'not gzip';
   }
 }
 
