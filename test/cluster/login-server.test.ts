@@ -14,11 +14,13 @@ import {
 } from '../../src/server/federation/join-tokens.ts';
 import { keyHash, newKey, readKeys, writeKeys } from '../../src/server/federation/keys.ts';
 import { dataOf, federationPaths, type Secret, type TkaCluster, textsOf } from '../../src/server/federation/objects.ts';
+import { Replicas } from '../../src/server/federation/replicas.ts';
 import type { Kube } from '../../src/server/kubernetes/kube.ts';
 import type { Log } from '../../src/server/log/log.ts';
 import { ObjectEvents } from '../../src/server/provisioner/events.ts';
 import { freePort } from '../fixtures/ports.ts';
 import { TkaServerProcess } from '../server/program.ts';
+import { until } from './fixture.ts';
 import { Joiner, LoginCluster, type LoginReplica, tokenOfSecret } from './login-servers.ts';
 import { startRelay } from './relay.ts';
 
@@ -469,10 +471,15 @@ describe.skipIf(absent)('a login server', () => {
       const cluster = await joined('prod-eu');
       const stranger = new Joiner(login, 'other', cluster.key);
       stranger.keys = cluster.keys;
-      expect(await stranger.dial().evicted).toContain('the cluster "other" is not joined to this login server');
+      const { evicted } = stranger.dial();
+      await expect
+        .poll(evicted, { timeout: 20_000 })
+        .toContain('the cluster "other" is not joined to this login server');
       const thief = new Joiner(login, 'prod-eu');
       thief.keys = cluster.keys;
-      expect(await thief.dial().evicted).toContain('is joined to this login server with another key');
+      await expect
+        .poll(thief.dial().evicted, { timeout: 20_000 })
+        .toContain('is joined to this login server with another key');
     });
 
     test('a TkaCluster that the watch has not reported yet is read before anything is refused', async () => {
@@ -505,8 +512,8 @@ describe.skipIf(absent)('a login server', () => {
     });
 
     test('an API server that does not serve TkaClusters evicts nobody', async () => {
-      const [kube, log] = [login.serverKube(), silent];
-      // As after a restart, or while the CustomResourceDefinition is replaced.
+      // As while the CustomResourceDefinition is replaced. An administrator gets 404 there, not 403.
+      const [kube, log] = [login.kube, silent];
       const away: Kube = { ...kube, get: (path, signal) => kube.get(path.replace('/tkaclusters', '/gone'), signal) };
       const known = { known: () => undefined, put: () => {} } as unknown as Clusters;
       const tokens = {} as JoinTokens;
@@ -524,7 +531,6 @@ describe.skipIf(absent)('a login server', () => {
       const statement = { version: '', apiEndpoint: 'https://a.example.com', labels: {} };
       const dial = { cluster: 'a', replica: 'a-0', publicKey, statement, address: '', tunnel: 't' };
       expect(await admission.dial(dial)).toMatchObject({ ok: false, code: 'unavailable' });
-      kube.close();
     });
 
     test('tunnels stay, and known clusters get new ones, while the API server is away', async () => {
@@ -578,7 +584,7 @@ describe.skipIf(absent)('a login server', () => {
         await expect.poll(() => server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
       }
       await login.deleteCluster('prod-eu');
-      expect(await evicted).toContain('is not joined to this login server');
+      await expect.poll(evicted, { timeout: 20_000 }).toContain('is not joined to this login server');
       await expect.poll(() => requests.length, { timeout: 20_000 }).toBe(2);
       for (const { method, path } of requests) expect(`${method} ${path}`).toBe('POST /tka-federation/v1/evicted');
       await expect.poll(() => tunnels.connected().length, { timeout: 20_000 }).toBe(0);
@@ -630,6 +636,33 @@ describe.skipIf(absent)('a login server', () => {
       expect((await login.cluster('prod-eu'))?.status?.connected).toBe(false);
       expect(one.server.clusters.get('prod-eu')?.lastSeen).toBeGreaterThan(0);
     });
+  });
+
+  test('a Lease that a killed replica left behind counts for no replica, and is removed', async () => {
+    const left = 'login-server.tka-9-000000';
+    await login.kube.create(federationPaths.leases(), {
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      metadata: { name: left },
+      spec: { holderIdentity: 'tka-9-000000', renewTime: '2026-01-01T00:00:00.000000Z' },
+    });
+    const [kube, log] = [login.serverKube(), silent];
+    const times = { renewMs: 100, aliveMs: 1_000 };
+    const [one, two] = ['tka-0', 'tka-1'].map((name) => new Replicas({ kube, log, name, times })) as [
+      Replicas,
+      Replicas,
+    ];
+    try {
+      await expect.poll(() => [one.count(), two.count()], { timeout: 20_000 }).toEqual([2, 2]);
+      expect(one.isAlive('tka-1')).toBe(true);
+      expect(one.isAlive('tka-9-000000')).toBe(false);
+      await until<Secret>(login.api, federationPaths.leases(), left, (found) => found === undefined);
+      await two.stop();
+      await expect.poll(() => one.count(), { timeout: 20_000 }).toBe(1);
+    } finally {
+      await Promise.all([one.stop(), two.stop()]);
+      kube.close();
+    }
   });
 
   describe('the signing key', () => {

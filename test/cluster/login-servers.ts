@@ -280,8 +280,8 @@ export interface Dialed {
   readonly tunnels: OwnTunnels;
   /** The requests that came through them. */
   readonly requests: readonly TunnelRequest[];
-  /** Resolves with the message when the login server says that the cluster is evicted. */
-  readonly evicted: Promise<string>;
+  /** Returns what the login server said when it refused because the cluster is evicted. */
+  readonly evicted: () => string | undefined;
 }
 
 const silent: Log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
@@ -319,7 +319,7 @@ export class Joiner {
 
   dial(replica = '0'): Dialed {
     const requests: TunnelRequest[] = [];
-    const evicted = Promise.withResolvers<string>();
+    let evicted: string | undefined;
     const tunnels = keepTunnels({
       ...this.#common(replica),
       statement: () => this.statement,
@@ -332,10 +332,12 @@ export class Joiner {
       onKeys: (learned) => {
         this.keys = learned;
       },
-      onEvicted: evicted.resolve,
+      onEvicted: (message) => {
+        evicted = message;
+      },
     });
     onTestFinished(() => tunnels.close());
-    return { tunnels, requests, evicted: evicted.promise };
+    return { tunnels, requests, evicted: () => evicted };
   }
 
   #common(replica: string) {

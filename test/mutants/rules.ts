@@ -33,6 +33,7 @@ const ask = ['test/discovery/listing.test.ts'];
 const failover = ['test/session/failover.test.ts'];
 const siblings = ['test/discovery/siblings.test.ts'];
 const audit = ['test/server/telemetry/audit.test.ts'];
+const loginServer = ['test/cluster/login-server.test.ts'];
 const identity = ['test/server/identity/identity.test.ts'];
 const assertion = ['test/server/federation/assertion.test.ts'];
 const joinedApi = ['test/server/federation/joined-api.test.ts'];
@@ -576,8 +577,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'rules for joined clusters are a capability of their own',
     file: 'src/server/identity/tailnet.ts',
-    find: 'clusterGrantOf(who.rules(federationCapName)',
-    replace: 'clusterGrantOf(who.rules(capName)',
+    find: 'who.rules(federationCapName)',
+    replace: 'who.rules(capName)',
     tests: clusterRules,
   },
   {
@@ -1366,5 +1367,96 @@ export const mutants: readonly Mutant[] = [
     find: 'const methods = served.includes(path) ? apiRoutes.get(path) : undefined;',
     replace: 'const methods = apiRoutes.get(path);',
     tests: joinedApi,
+  },
+  {
+    name: 'a join token that was revoked is read afresh',
+    file: 'src/server/federation/join-tokens.ts',
+    find: 'if (secret === undefined || secret.type !== joinTokenType || !isSame(token, tokenIn(secret))) {',
+    replace: 'if (secret === undefined) {',
+    tests: loginServer,
+  },
+  {
+    name: 'a Secret of another type is no join token',
+    file: 'src/server/federation/join-tokens.ts',
+    find: 'secret.type !== joinTokenType || !isSame',
+    replace: '!isSame',
+    tests: loginServer,
+  },
+  {
+    name: 'a join token is for one cluster name',
+    file: 'src/server/federation/join-tokens.ts',
+    find: 'if (terms.cluster !== cluster || content.cluster !== cluster) {',
+    replace: "if (terms.cluster === '') {",
+    tests: loginServer,
+  },
+  {
+    name: 'a join token ends',
+    file: 'src/server/federation/join-tokens.ts',
+    find: ' || !(kube.now() < made + terms.ttlMs)',
+    replace: '',
+    tests: loginServer,
+  },
+  {
+    name: 'uses of a join token are counted',
+    file: 'src/server/federation/join-tokens.ts',
+    find: 'terms.usedBy.length >= terms.uses',
+    replace: 'terms.uses === 0',
+    tests: loginServer,
+  },
+  {
+    name: 'two replicas do not count the same use of a join token',
+    file: 'src/server/federation/join-tokens.ts',
+    find: '{ metadata: { resourceVersion, annotations } }',
+    replace: '{ metadata: { annotations } }',
+    tests: loginServer,
+  },
+  {
+    name: 'the same key may repeat with a join token',
+    file: 'src/server/federation/join-tokens.ts',
+    find: '    if (terms.usedBy.includes(keyHash)) return true;\n',
+    replace: '',
+    tests: loginServer,
+  },
+  {
+    name: 'a name that another key has joined with is rejected',
+    file: 'src/server/federation/admission.ts',
+    find: 'known !== undefined && known.publicKey !== publicKey',
+    replace: 'known === null',
+    tests: loginServer,
+  },
+  {
+    name: 'names and API endpoints of other clusters are rejected',
+    file: 'src/server/federation/admission.ts',
+    find: 'return conflict && refuse(conflict.message);',
+    replace: 'return undefined;',
+    tests: loginServer,
+  },
+  {
+    name: 'a dial with another key is evicted',
+    file: 'src/server/federation/admission.ts',
+    find: '    if (known.publicKey === publicKey) return undefined;\n    return refusal',
+    replace: '    if (known.name === name) return undefined;\n    return refusal',
+    tests: loginServer,
+  },
+  {
+    name: 'the key of a known cluster is compared',
+    file: 'src/server/federation/admission.ts',
+    find: 'clusters.known(name)?.publicKey === publicKey',
+    replace: 'clusters.known(name) !== undefined',
+    tests: loginServer,
+  },
+  {
+    name: 'a cluster is evicted only if the API server says so',
+    file: 'src/server/federation/admission.ts',
+    find: '    const object = await this.#read(name);\n    if (object === undefined ||',
+    replace: '    const object = clusters.known(name)?.object;\n    if (object === undefined ||',
+    tests: loginServer,
+  },
+  {
+    name: 'an API server that does not serve TkaClusters evicts nobody',
+    file: 'src/server/federation/admission.ts',
+    find: "    if (list === undefined) throw new KubeError('the API server does not serve TkaClusters', 404);\n",
+    replace: '    if (list === undefined) return undefined;\n',
+    tests: loginServer,
   },
 ];
