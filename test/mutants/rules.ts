@@ -577,8 +577,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'rules for joined clusters are a capability of their own',
     file: 'src/server/identity/tailnet.ts',
-    find: 'who.rules(federationCapName)',
-    replace: 'who.rules(capName)',
+    find: 'clusterGrantOf(who.rules(federationCapName)',
+    replace: 'clusterGrantOf(who.rules(capName)',
     tests: clusterRules,
   },
   {
