@@ -72,7 +72,7 @@ export function groupServers(
     // A joined cluster does not get the name of a cluster that is missing for the moment.
     const owners = ownersOf(alike.filter((each) => each.through === null || there.includes(each)));
     for (const each of alike) {
-      if (each.through !== null && (owners.length > 1 || owners[0] !== each))
+      if (each.through !== null && alike.length > 1 && (owners.length > 1 || owners[0] !== each))
         renamed.set(each, nameThrough(name, each.through));
     }
     if (there.length < 2) continue;

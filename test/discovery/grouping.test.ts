@@ -300,6 +300,13 @@ describe('joined clusters', () => {
       },
     ],
     [
+      'keep their name while they are missing',
+      {
+        rows: [...replicas, joined('hub-1/site through hub', { state: 'missing' })],
+        expected: [hub, 'site at us: missing, by hub-1; site-through-hub-1'],
+      },
+    ],
+    [
       'are several with different names',
       {
         rows: [...replicas, joined('hub-1/a through hub'), joined('hub-1/b through hub')],
