@@ -60,6 +60,9 @@ export interface JoinStatus {
   readonly hash: string;
 }
 
+/** A status as it was read. */
+export type FoundStatus = JoinStatus & { readonly version: string };
+
 export const infoName = 'tka-cluster-info';
 export const statusName = 'tka-join-status';
 const hashKey = 'tka-join.hash';
@@ -103,7 +106,7 @@ export class JoinRecords {
   }
 
   /** Returns what tka-join-status says, or undefined if there is nothing useful. */
-  async status(): Promise<(JoinStatus & { readonly version: string }) | undefined> {
+  async status(): Promise<FoundStatus | undefined> {
     const found = await this.#kube.get<Secret>(federationPaths.secrets(statusName));
     if (found === undefined) return undefined;
     const texts = textsOf(found);
@@ -116,9 +119,12 @@ export class JoinRecords {
     };
   }
 
-  /** Writes tka-join-status if it says something else. Returns whether it did. */
-  async tell({ status, reason, msg, hash }: JoinStatus): Promise<boolean> {
-    const old = await this.status();
+  /**
+   * Writes tka-join-status if it says something else. Returns whether it did. Throws a KubeError with status 409 if the
+   * Secret has changed since `known` was read.
+   */
+  async tell({ status, reason, msg, hash }: JoinStatus, known?: FoundStatus): Promise<boolean> {
+    const old = known ?? (await this.status());
     const isSame = old?.status === status && old.reason === reason && old.msg === msg && old.hash === hash;
     if (isSame) return false;
     const timestamp = new Date().toISOString().replace(/\.\d+Z$/, 'Z');

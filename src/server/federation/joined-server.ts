@@ -368,10 +368,11 @@ class Joiner implements JoinedServer {
     // If it has joined again since the tunnels were opened, this may be old news: then the next dial decides.
     const isCurrent =
       record.key !== undefined && record.membership?.hash === hash && isSamePlace(record.membership, membership);
-    let left = record;
-    if (isCurrent && record.key !== undefined) {
-      // Together with the membership, so that no leader uses the same join Secret again.
-      left = await this.#records.write(record, record.key, { evicted: hash });
+    // Together with the membership, so that no leader uses the same join Secret again.
+    const left =
+      isCurrent && record.key !== undefined ? await this.#records.write(record, record.key, { evicted: hash }) : record;
+    // Also if it is written already: another replica may have changed the status at the same time, without the reason.
+    if (left.evicted === hash) {
       const msg = `the login server ${endpoint} has evicted this cluster: ${cleanText(message, 300)}`;
       if (await this.#records.tell({ status: 'Rejected', reason: 'Evicted', msg, hash })) log.warn({ primary }, msg);
     }

@@ -4,7 +4,14 @@
 import { cleanText } from '../../util/text.ts';
 import type { Log } from '../log/log.ts';
 import type { JoinAnswer } from './contract.ts';
-import { infoName, type JoinRecord, type JoinRecords, type JoinStatus, type Membership } from './join-records.ts';
+import {
+  type FoundStatus,
+  infoName,
+  type JoinRecord,
+  type JoinRecords,
+  type JoinStatus,
+  type Membership,
+} from './join-records.ts';
 import type { FoundSecret, JoinSecret } from './join-secret.ts';
 import { type FederationKey, keyHash, newKey } from './keys.ts';
 import { federationNamespace } from './objects.ts';
@@ -104,7 +111,8 @@ export class Joining {
     const told = await this.#options.records.status();
     if (told?.status === 'Rejected' && told.reason === 'Evicted' && told.hash === hash) return;
     const msg = 'the login server has evicted this cluster';
-    await this.#tell({ status: 'Rejected', reason: 'Evicted', msg, hash }, undefined);
+    // Not over what the replica that was evicted writes now: it knows why.
+    await this.#tell({ status: 'Rejected', reason: 'Evicted', msg, hash }, undefined, told);
   }
 
   async #join(secret: JoinSecret, record: JoinRecord, signal: AbortSignal): Promise<JoinRecord> {
@@ -192,12 +200,12 @@ export class Joining {
   }
 
   /** Writes the status, and logs it if it is news. */
-  async #tell(status: JoinStatus, membership: Membership | undefined): Promise<void> {
+  async #tell(status: JoinStatus, membership: Membership | undefined, known?: FoundStatus): Promise<void> {
     const { records, log } = this.#options;
     const isJoined = status.status === 'Joined';
     const still = isJoined || membership === undefined ? '' : `; still joined to ${membership.endpoint}`;
     const msg = `${status.msg}${still}`;
-    if (!(await records.tell({ ...status, msg }))) return;
+    if (!(await records.tell({ ...status, msg }, known))) return;
     const { endpoint, primary, cluster } = membership ?? {};
     if (isJoined) log.info({ endpoint, primary, cluster }, 'joined the login server');
     else log.warn({ status: status.status, reason: status.reason }, `not joined: ${msg}`);

@@ -332,6 +332,30 @@ describe('eviction', () => {
     expect(cluster.through).toEqual([]);
   });
 
+  test('whose status another replica writes at the same time still says which login server, and why', async () => {
+    const admission = new OpenAdmission(() => gone);
+    const it = await login({ admission });
+    const cluster = await Cluster.make();
+    mountSecret(cluster.folder, secretFor(it));
+    // As a leader that reads the record between the two changes does.
+    const asOther = { status: 'Rejected', reason: 'Evicted', msg: 'the login server has evicted this cluster' };
+    let others = 0;
+    cluster.api.fault = (method, name) => {
+      const isEvicted = cluster.record()?.['tka-join.evicted'] !== undefined;
+      if (method === 'PATCH' && name === 'tka-join-status' && isEvicted && others++ === 0)
+        cluster.api.set(name, { ...cluster.status(), ...asOther });
+      return undefined;
+    };
+    await cluster.replica();
+    await becomes(cluster.status, {
+      status: 'Rejected',
+      reason: 'Evicted',
+      msg: expect.stringMatching(/^the login server https:.* has evicted this cluster: .*no cluster of this name$/),
+    });
+    expect(others).toBeGreaterThan(0);
+    expect(admission.asked.filter((request) => 'token' in request)).toHaveLength(1);
+  });
+
   test('that the status does not tell any more is told again, and the Secret is not used again', async () => {
     const admission = new OpenAdmission(() => gone);
     const it = await login({ admission });
