@@ -30,6 +30,8 @@ export interface ReplicaConfig {
   readonly through?: Access;
   /** The API server that it states; default: its own. */
   readonly states?: Access;
+  /** `federation.*`; default: none. */
+  readonly federation?: Readonly<Record<string, unknown>>;
 }
 
 const suffix = 'example.ts.net';
@@ -54,7 +56,7 @@ export class ReplicaProcess implements AsyncDisposable {
 
   /** Starts it; resolves when it serves requests. */
   async start(): Promise<void> {
-    const { name, cluster, host, fixture, through = fixture.access, states = fixture.access } = this.config;
+    const { name, cluster, host, fixture, through = fixture.access, states = fixture.access, federation } = this.config;
     const { port, gossipPort, hosts, peers, whois } = this.#mesh;
     const self = { hostName: name, addresses: [host], tags: ['tag:tka'] };
     if (!peers.some(({ hostName }) => hostName === name)) peers.push(self);
@@ -73,6 +75,7 @@ export class ReplicaProcess implements AsyncDisposable {
         bootstrapPeers: hosts.map((peer) => `${peer}:${gossipPort}`),
         key: 'k'.repeat(32),
       },
+      ...(federation && { federation }),
     };
     this.#process = new TkaServerProcess(config, {
       KUBECONFIG: kubeconfigFile(through, fixture.token),
