@@ -350,7 +350,7 @@ test.each<[string, (socket: TLSSocket) => unknown]>([
   ['sends garbage', (socket) => socket.write(Buffer.alloc(100_000, 'x'))],
   ['closes at once', (socket) => socket.destroy()],
 ])('a peer that %s after the handshake has no tunnel', async (_, speak) => {
-  server = await login({ times: { ...times, handshakeMs: 500 } });
+  server = await login({ times: { ...times, handshakeMs: 2_000 } });
   const socket = await handshake('mallory');
   socket.on('error', () => {}).resume();
   speak(socket);
