@@ -12,6 +12,7 @@ import { entryName } from '../../src/credential/entry.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { loginBesideFlood } from './beside.ts';
 import { cachedScripts } from './cached.ts';
+import { joinedClusters } from './joined.ts';
 import { signInCosts } from './sign-ins.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -190,6 +191,8 @@ try {
   for (const line of await signInCosts()) process.stdout.write(`  ${line}\n`);
   process.stdout.write('\na login of one person beside another who asks without end\n');
   for (const line of await loginBesideFlood()) process.stdout.write(`  ${line}\n`);
+  process.stdout.write('\na login server with 500 joined clusters\n');
+  for (const line of await joinedClusters()) process.stdout.write(`  ${line}\n`);
   if (kubectl === undefined) process.stdout.write('\nexec is left out: kubectl is not on PATH\n');
   else {
     noKubeconfig();

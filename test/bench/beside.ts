@@ -33,7 +33,7 @@ function ask(url: string, method: string, agent: Agent, localAddress: string): P
 }
 
 /** Returns the milliseconds of a new user's login, as the plugin does it: signs in, and polls for the token. */
-async function login(url: string, localAddress: string): Promise<number> {
+export async function login(url: string, localAddress: string): Promise<number> {
   const agent = new Agent({ keepAlive: true });
   const start = performance.now();
   const status = await ask(`${url}/login`, 'POST', agent, localAddress);
@@ -47,7 +47,9 @@ async function login(url: string, localAddress: string): Promise<number> {
 }
 
 const sorted = (times: readonly number[]): number[] => times.toSorted((a, b) => a - b);
-const at = (times: readonly number[], part: number): number => sorted(times)[Math.floor(times.length * part)] ?? 0;
+/** Returns the time that a part of all times is below: 0.5 for the median. */
+export const at = (times: readonly number[], part: number): number =>
+  sorted(times)[Math.floor(times.length * part)] ?? 0;
 
 /** Returns the lines of the report; one line with the reason if there is no API server. */
 export async function loginBesideFlood(): Promise<string[]> {
