@@ -96,11 +96,17 @@ export function refusal(answer: RawAnswer, server: string, doing: string): TkaEr
   if (noGrant !== undefined) return noGrant;
   const hints = [...advice, ...ownHints(status, words.message, advice), ...unconnectedHints(answer, server, advice)];
   if (status === 401) return new NotSignedIn(`${who} has no sign-in for you${said}`, { hints });
-  if ([400, 403, 404, 422].includes(status) || (status === 500 && isAboutPeriod(words.message))) {
+  const isModified = isConflict(words.message);
+  // 409: a joined cluster that conflicts with another one.
+  if (
+    [400, 403, 404, 422].includes(status) ||
+    (status === 409 && !isModified) ||
+    (status === 500 && isAboutPeriod(words.message))
+  ) {
     return new Refused(`${who} refused ${doing}${said} (HTTP ${status})`, status, { hints });
   }
   const kind =
-    status === 500 && isConflict(words.message) ? { pause: 0 } : { answered: true, away: isGateways(status) };
+    (status === 409 || status === 500) && isModified ? { pause: 0 } : { answered: true, away: isGateways(status) };
   return new Unavailable(`${who} failed at ${doing}${said} (HTTP ${status})`, answeredPatience, { hints, ...kind });
 }
 

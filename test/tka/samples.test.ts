@@ -7,7 +7,7 @@ import { decoded } from '../../src/tka/client.ts';
 import { NotSignedIn, Refused } from '../../src/tka/errors.ts';
 import { parseMemberlist } from '../../src/tka/memberlist.ts';
 import { NoGrant } from '../../src/tka/no-grant.ts';
-import { errorWords, type RawAnswer, retryAfter, serverTime } from '../../src/tka/raw-answer.ts';
+import { errorWords, type RawAnswer, refusal, retryAfter, serverTime } from '../../src/tka/raw-answer.ts';
 
 const folder = path.join(import.meta.dirname, '../samples');
 const who = 'https://tka.example.ts.net';
@@ -145,6 +145,18 @@ describe('each captured answer of the Go server', () => {
     expect(error.message).toContain(words);
     expect(error.message).toContain(who);
     expect(error.hints).toEqual(hints.map((hint) => expect.stringMatching(hint)));
+  });
+
+  it.each([
+    [409, 'cluster "edge" cannot be used: it conflicts with another cluster', Refused],
+    [409, 'the object has been modified', Unavailable],
+    [503, 'cluster "edge" is not connected to this login server', Unavailable],
+  ])('HTTP %i with "%s" is refused at once, or tried again', (status, message, kind) => {
+    const body = JSON.stringify({ message, cause: { message: 'the name is taken' }, advice: ['ask the operator'] });
+    const error = refusal({ status, headers: {}, body }, `${who}/clusters/edge`, 'the login');
+    expect(error).toBeInstanceOf(kind);
+    expect(error.message).toContain(`${message}: the name is taken (HTTP ${status})`);
+    expect(error.hints).toEqual(['ask the operator']);
   });
 
   it('kubeconfig-api-server-down.http shows the innermost cause and all advice', async () => {
