@@ -195,14 +195,14 @@ describe.skipIf(absent)('a login server', () => {
       const secret = await login.token('prod-eu', { uses: '2' });
       const [kube, log] = [login.serverKube(), silent];
       const events = new ObjectEvents(kube, 'tka-federation', log);
-      const options = { kube, log, events, endpoint: '', hash: () => undefined, known: () => undefined };
+      const options = { kube, log, events, endpoint: '', hash: () => undefined, known: () => undefined, all: () => [] };
       const [one, two] = [new JoinTokens(options), new JoinTokens(options)];
       const [first, second] = [newKey(), newKey()].map(({ publicKey }) => keyHash(publicKey)) as [string, string];
-      expect(await one.count(secret, first, '')).toBe(true);
+      expect(await one.count(secret, first, '', false)).toBe(true);
       // It has read the Secret before the other one wrote.
-      expect(await two.count(secret, second, '')).toBe(false);
+      expect(await two.count(secret, second, '', false)).toBe(false);
       const now = await two.check({ token: tokenOfSecret(secret), cluster: 'prod-eu', address: '' });
-      expect(await two.count(now as Secret, second, '')).toBe(true);
+      expect(await two.count(now as Secret, second, '', false)).toBe(true);
       const after = await login.kube.get<Secret>(federationPaths.secrets(secret.metadata.name));
       expect(after?.metadata.annotations?.[tokenAnnotation.usedBy]).toBe(`${first},${second}`);
       kube.close();
@@ -342,6 +342,7 @@ describe.skipIf(absent)('a login server', () => {
       own: () => ({ name: 'login', apiEndpoint: undefined }),
       claims: () => [],
       tellEvicted: async () => {},
+      onEvicted: () => {},
       onListed: listed.resolve,
       times: { pauseMs: 2_000, lookMs: 100 },
     });
@@ -598,6 +599,121 @@ describe.skipIf(absent)('a login server', () => {
       await cluster.joined(await login.token('prod-eu'));
       expect(cluster.dial().tunnels.problem()).toBeUndefined();
       await login.clusterIs('prod-eu', (found) => found?.status?.connected);
+    });
+
+    test('an evicted server cannot join again with its token and its key, only with a new token', async () => {
+      const [one] = (await login.replicas(2)) as [LoginReplica, LoginReplica];
+      const secret = await login.token('prod-eu', { uses: '2' });
+      const cluster = await new Joiner(login, 'prod-eu').joined(secret);
+      await login.deleteCluster('prod-eu');
+      for (let time = 0; time < 3; time++) {
+        expect(await cluster.join(tokenOfSecret(secret))).toEqual({
+          ok: false,
+          code: 'rejected',
+          message: 'the join token has been used already: create a new one',
+        });
+      }
+      expect(await login.cluster('prod-eu')).toBeUndefined();
+      await cluster.joined(await login.token('prod-eu'));
+      cluster.dial();
+      await expect.poll(() => one.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(1);
+    });
+
+    test('an eviction spends the tokens of the cluster even if no replica has marked them', async () => {
+      await login.replicas(2);
+      const secret = await login.token('prod-eu');
+      const cluster = new Joiner(login, 'prod-eu');
+      const hash = keyHash(cluster.key.publicKey);
+      // As a replica leaves it that ends after it has created the TkaCluster, before it marks the token.
+      await login.kube.patch(federationPaths.secrets(secret.metadata.name), {
+        metadata: { annotations: { [tokenAnnotation.usedBy]: hash } },
+      });
+      await login.kube.create(federationPaths.clusters(), {
+        apiVersion: 'tka.specht-labs.de/v1alpha1',
+        kind: 'TkaCluster',
+        metadata: { name: 'prod-eu' },
+        spec: { publicKey: cluster.key.publicKey, apiEndpoint: 'https://prod-eu.example.com' },
+      });
+      await login.deleteCluster('prod-eu');
+      await until<Secret>(
+        login.api,
+        federationPaths.secrets(),
+        secret.metadata.name,
+        (found) => found?.metadata.annotations?.[tokenAnnotation.spent] === hash,
+      );
+      expect(await cluster.join(tokenOfSecret(secret))).toMatchObject({ ok: false, code: 'rejected' });
+    });
+
+    test('a tunnel whose cluster is evicted between its handshake and its opening is told so and closed', async () => {
+      const evicted: Tunnel[] = [];
+      const closed: string[] = [];
+      const listed = Promise.withResolvers<void>();
+      const clusters = new Clusters({
+        kube: login.kube,
+        log: silent,
+        events: new ObjectEvents(login.kube, 'tka-federation', silent),
+        replica: 'tka-0',
+        isAlive: () => true,
+        own: () => ({ name: 'login', apiEndpoint: undefined }),
+        claims: () => [],
+        tellEvicted: async (tunnel) => void evicted.push(tunnel),
+        onEvicted: () => {},
+        onListed: listed.resolve,
+      });
+      const { kube } = login;
+      const create = async (publicKey: string): Promise<unknown> =>
+        await kube.create(federationPaths.clusters(), {
+          apiVersion: 'tka.specht-labs.de/v1alpha1',
+          kind: 'TkaCluster',
+          metadata: { name: 'prod-eu' },
+          spec: { publicKey, apiEndpoint: 'https://prod-eu.example.com' },
+        });
+      try {
+        await listed.promise;
+        const [key, other] = [newKey().publicKey, newKey().publicKey];
+        await create(key);
+        const events = new ObjectEvents(kube, 'tka-federation', silent);
+        const admission = new KubeAdmission({
+          kube,
+          log: silent,
+          events,
+          clusters,
+          tokens: {} as JoinTokens,
+          primary: 'login',
+          keys: () => [],
+        });
+        const open = standIn('prod-eu');
+        const tunnel: Tunnel = { ...open, close: (reason) => void closed.push(reason) };
+        const dial = { ...open, address: '', publicKey: key, tunnel: open.id };
+        const handshake = async (): Promise<void> => expect(await admission.dial(dial)).toEqual({ ok: true });
+
+        await handshake();
+        await login.deleteCluster('prod-eu');
+        await expect.poll(() => clusters.known('prod-eu'), { timeout: 20_000 }).toBeUndefined();
+        clusters.opened(tunnel, admission.keyOf(tunnel));
+        await expect.poll(() => closed, { timeout: 20_000 }).toEqual(['evicted']);
+        expect(evicted).toEqual([tunnel]);
+
+        // The same, and another cluster has joined with the name meanwhile.
+        await create(key);
+        await handshake();
+        await login.deleteCluster('prod-eu');
+        await create(other);
+        await expect.poll(() => clusters.known('prod-eu')?.publicKey, { timeout: 20_000 }).toBe(other);
+        clusters.opened(tunnel, admission.keyOf(tunnel));
+        expect(closed).toEqual(['evicted', 'the TkaCluster has changed during the handshake']);
+        expect(clusters.get('prod-eu')?.tunnels).toEqual([]);
+        // The watch is late: it reports the eviction when the tunnel is open.
+        const late: Tunnel = { ...tunnel, id: 'late' };
+        await admission.dial({ ...dial, publicKey: other, tunnel: 'late' });
+        clusters.opened(late, admission.keyOf(late));
+        expect(clusters.get('prod-eu')?.tunnels).toEqual([late]);
+        await login.deleteCluster('prod-eu');
+        await expect.poll(() => evicted, { timeout: 20_000 }).toEqual([tunnel, late]);
+        await expect.poll(() => closed.length, { timeout: 20_000 }).toBe(3);
+      } finally {
+        await clusters.stop();
+      }
     });
 
     test('label a cluster: every replica sees the labels of the TkaCluster, not those that it states', async () => {

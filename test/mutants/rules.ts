@@ -34,6 +34,7 @@ const failover = ['test/session/failover.test.ts'];
 const siblings = ['test/discovery/siblings.test.ts'];
 const audit = ['test/server/telemetry/audit.test.ts'];
 const loginServer = ['test/cluster/login-server.test.ts'];
+const joinTokens = ['test/server/federation/join-tokens.test.ts'];
 const identity = ['test/server/identity/identity.test.ts'];
 const assertion = ['test/server/federation/assertion.test.ts'];
 const joinedApi = ['test/server/federation/joined-api.test.ts'];
@@ -1413,9 +1414,51 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'the same key may repeat with a join token',
     file: 'src/server/federation/join-tokens.ts',
-    find: '    if (terms.usedBy.includes(keyHash)) return true;\n',
+    find: '    if (terms.usedBy.includes(keyHash) && !isSpent) return true;\n',
     replace: '',
     tests: loginServer,
+  },
+  {
+    name: 'an evicted cluster cannot join again with its join token',
+    file: 'src/server/federation/join-tokens.ts',
+    find: 'terms.spent.includes(keyHash) && !isJoined',
+    replace: '!isJoined && keyHash.length === 0',
+    tests: joinTokens,
+  },
+  {
+    name: 'a join token is spent before the cluster gets its answer',
+    file: 'src/server/federation/admission.ts',
+    find: '      await tokens.spend(secret.metadata.name, hash);\n',
+    replace: '',
+    tests: loginServer,
+  },
+  {
+    name: 'an eviction spends the join tokens of the cluster',
+    file: 'src/server/federation/clusters.ts',
+    find: 'if (before !== undefined && before.publicKey !== known?.publicKey) this',
+    replace: 'if (before === null) this',
+    tests: loginServer,
+  },
+  {
+    name: 'a tunnel whose cluster was evicted during the handshake is closed',
+    file: 'src/server/federation/clusters.ts',
+    find: '      this.#evict(name, [tunnel]);\n      return;\n',
+    replace: '      return;\n',
+    tests: loginServer,
+  },
+  {
+    name: 'a tunnel whose cluster has another key since the handshake is closed',
+    file: 'src/server/federation/clusters.ts',
+    find: ': known.publicKey !== publicKey;',
+    replace: ': false;',
+    tests: loginServer,
+  },
+  {
+    name: 'a joined cluster in conflict is a refusal, without a retry',
+    file: 'src/tka/raw-answer.ts',
+    find: '(status === 409 && !isModified) ||',
+    replace: '',
+    tests: ['test/tka/samples.test.ts'],
   },
   {
     name: 'a name that another key has joined with is rejected',

@@ -129,12 +129,14 @@ export class KubeAdmission implements Admission {
       if (existing !== undefined) clusters.put(existing);
       const problem = this.#conflictOf(request, hash, existing, secret);
       if (problem !== undefined) return problem;
-      const counted = await tokens.count(secret, hash, address);
+      const counted = await tokens.count(secret, hash, address, existing !== undefined);
       if (typeof counted !== 'boolean') return counted;
       if (!counted) continue;
       const joined = existing ?? (await this.#create(request));
       if (joined === undefined) continue;
       clusters.put(joined);
+      // Before the answer: afterwards the cluster may be evicted at any time.
+      await tokens.spend(secret.metadata.name, hash);
       this.#tell(joined, 'Normal', 'Joined', `joined from ${address} with the token of Secret ${secret.metadata.name}`);
       return { ok: true, primary, keys: keys() };
     }

@@ -33,6 +33,8 @@ export interface ClustersOptions {
   readonly claims: MeshClaims;
   /** Tells a joined server that its cluster is not joined any more. May reject. */
   readonly tellEvicted: (tunnel: Tunnel) => Promise<void>;
+  /** Called when a TkaCluster is gone, or has another key. */
+  readonly onEvicted: (name: string, keyHash: string) => void;
   /** Called when all TkaClusters have been listed. */
   readonly onListed: () => void;
   readonly times?: StatusTimes | undefined;
@@ -181,6 +183,7 @@ export class Clusters implements JoinedClusters {
     this.#broken.delete(name);
     if (known === undefined) this.#known.delete(name);
     else this.#known.set(name, known);
+    if (before !== undefined && before.publicKey !== known?.publicKey) this.#options.onEvicted(name, before.keyHash);
     const { tunnels = new Map<Tunnel, string>() } = this.#memories.get(name) ?? {};
     const strange = [...tunnels].flatMap(([tunnel, key]) => (key === known?.publicKey ? [] : [tunnel]));
     if (strange.length > 0) this.#evict(name, strange, before?.object);

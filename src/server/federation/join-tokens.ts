@@ -16,12 +16,16 @@ import { dataOf, federationPaths, isClusterName, rightsHint, type Secret, textsO
 
 export const joinTokenType = `${group}/join-token`;
 
-/** Annotations of a join token's Secret. The server writes `usedBy`: hashes of the keys that joined with it. */
+/**
+ * Annotations of a join token's Secret. The server writes two, with hashes of keys: `usedBy` before a cluster joins,
+ * and `spent` when its TkaCluster was created. Between the two, the owner of the key may try again.
+ */
 export const tokenAnnotation = {
   cluster: `${group}/cluster-name`,
   ttl: `${group}/ttl`,
   uses: `${group}/uses`,
   usedBy: `${group}/used-by`,
+  spent: `${group}/spent`,
 } as const;
 
 export const usualTtlMs = 24 * 3_600_000;
@@ -68,6 +72,7 @@ export interface Terms {
   readonly ttlMs: number;
   readonly uses: number;
   readonly usedBy: readonly string[];
+  readonly spent: readonly string[];
 }
 
 /** Returns the terms of a join token's Secret, or what is wrong with them. */
@@ -84,8 +89,11 @@ export function termsOf({ metadata: { annotations = {} } }: Pick<Secret, 'metada
   if (!/^[1-9]\d{0,3}$/.test(uses) || Number(uses) > usesLimit) {
     return `${tokenAnnotation.uses}: ${quoted(uses, 80)} ${usesRule}`;
   }
-  const usedBy = (annotations[tokenAnnotation.usedBy] ?? '').split(',').filter((hash) => digest.test(hash));
-  return { cluster, ttlMs, uses: Number(uses), usedBy: [...new Set(usedBy)] };
+  const hashesIn = (name: string): string[] => [
+    ...new Set((annotations[name] ?? '').split(',').filter((hash) => digest.test(hash))),
+  ];
+  const [usedBy, spent] = [hashesIn(tokenAnnotation.usedBy), hashesIn(tokenAnnotation.spent)];
+  return { cluster, ttlMs, uses: Number(uses), usedBy, spent };
 }
 
 export const ttlRule = `is not a duration from 1s to ${formatGoDuration(ttlLimitMs).replace(/0m0s$/, '')}, like "24h"`;
@@ -107,6 +115,8 @@ export interface JoinTokenOptions {
   readonly hash: () => string | undefined;
   /** Returns a Secret as the watch knows it. */
   readonly known: (name: string) => Secret | undefined;
+  /** Returns all Secrets that the watch knows. */
+  readonly all: () => Iterable<Secret>;
 }
 
 /** A token, the name that a cluster wants with it, and where it comes from. */
@@ -115,6 +125,8 @@ export type Presented = Pick<JoinRequest, 'token' | 'cluster' | 'address'>;
 // Reads of Secrets that the watch does not know, per second and at once. Anybody can present a token.
 const readsPerSecond = 10;
 const readsAtOnce = 50;
+// How often to start over when other replicas change the same Secret.
+const attempts = 5;
 
 /** Fills the Secrets of join tokens, and checks the tokens that clusters present. */
 export class JoinTokens {
@@ -125,9 +137,15 @@ export class JoinTokens {
   constructor(options: JoinTokenOptions) {
     this.#options = options;
     this.#queue = new WorkQueue({
-      work: (name) => this.#fill(name),
-      onError: (name, error) =>
-        options.log.warn({ err: error, name, hints: rightsHint(error) }, 'could not fill the Secret of a join token'),
+      // A key hash behind the name: a use that is spent.
+      work: async (item) => {
+        const [name = '', keyHash] = item.split(' ');
+        await (keyHash === undefined ? this.#fill(name) : this.spend(name, keyHash));
+      },
+      onError: (item, error) => {
+        const [name] = item.split(' ');
+        options.log.warn({ err: error, name, hints: rightsHint(error) }, 'could not write the Secret of a join token');
+      },
       concurrency: 4,
     });
   }
@@ -135,6 +153,15 @@ export class JoinTokens {
   /** Takes note of a Secret that is new or has changed. */
   changed(name: string): void {
     this.#queue.add(name);
+  }
+
+  /** Spends the tokens with which the owner of a key has joined: its TkaCluster is gone. */
+  evicted(cluster: string, keyHash: string): void {
+    for (const secret of this.#options.all()) {
+      // The watch may be late with the uses: `spend` reads them afresh.
+      if (secret.type !== joinTokenType || secret.metadata.annotations?.[tokenAnnotation.cluster] !== cluster) continue;
+      this.#queue.add([secret.metadata.name, keyHash].join(' '));
+    }
   }
 
   stop(): Promise<void> {
@@ -166,14 +193,16 @@ export class JoinTokens {
   }
 
   /**
-   * Counts a use of a token by the owner of a key. The same key counts once: its answer may have been lost. Returns
-   * false if the Secret has changed since it was read. Throws a KubeError.
+   * Counts a use of a token by the owner of a key. The same key counts once: its answer may have been lost. After an
+   * eviction it does not count again: `isJoined` says whether the TkaCluster with this key exists. Returns false if the
+   * Secret has changed since it was read. Throws a KubeError.
    */
-  async count(secret: Secret, keyHash: string, address: string): Promise<boolean | Refused> {
+  async count(secret: Secret, keyHash: string, address: string, isJoined: boolean): Promise<boolean | Refused> {
     const terms = termsOf(secret);
     if (typeof terms === 'string') return rejected(terms);
-    if (terms.usedBy.includes(keyHash)) return true;
-    if (terms.usedBy.length >= terms.uses) {
+    const isSpent = terms.spent.includes(keyHash) && !isJoined;
+    if (terms.usedBy.includes(keyHash) && !isSpent) return true;
+    if (isSpent || terms.usedBy.length >= terms.uses) {
       return this.#refuse(secret, 'the join token has been used already: create a new one', address);
     }
     const { name, resourceVersion } = secret.metadata;
@@ -184,6 +213,26 @@ export class JoinTokens {
     } catch (error) {
       if (isStatus(error, 404, 409)) return false;
       throw error;
+    }
+  }
+
+  /** Notes that a use has led to a TkaCluster. Does nothing if the key has not used the token. Throws a KubeError. */
+  async spend(name: string, keyHash: string): Promise<void> {
+    const { kube } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      const secret = await kube.get<Secret>(federationPaths.secrets(name));
+      const terms = secret && termsOf(secret);
+      if (secret === undefined || typeof terms !== 'object') return;
+      if (!terms.usedBy.includes(keyHash) || terms.spent.includes(keyHash)) return;
+      const { resourceVersion } = secret.metadata;
+      const marks = { [tokenAnnotation.spent]: [...terms.spent, keyHash].join(',') };
+      try {
+        await kube.patch(federationPaths.secrets(name), { metadata: { resourceVersion, annotations: marks } });
+        return;
+      } catch (error) {
+        // Another replica was faster, or the Secret is gone.
+        if (attempt === attempts || !isStatus(error, 404, 409)) throw error;
+      }
     }
   }
 

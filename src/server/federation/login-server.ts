@@ -118,6 +118,7 @@ class KubeLoginServer implements LoginServer {
           .slice(0, 1)
           .map((key) => keyHash(key.publicKey))[0],
       known: (name) => this.#secrets.get(name),
+      all: () => this.#secrets.all(),
     });
     this.clusters = new Clusters({
       kube,
@@ -128,6 +129,7 @@ class KubeLoginServer implements LoginServer {
       own: () => ({ name: this.primary, apiEndpoint: this.#ownEndpoint() }),
       claims,
       tellEvicted: (tunnel) => this.#tellEvicted(tunnel),
+      onEvicted: (name, hash) => this.#tokens.evicted(name, hash),
       onListed: () => this.#known.clusters.resolve(),
       times,
     });

@@ -1,6 +1,18 @@
-import { expect, it } from 'vitest';
-import { readToken, termsOf, ttlOf, writeToken } from '../../../src/server/federation/join-tokens.ts';
-import type { Secret } from '../../../src/server/federation/objects.ts';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import {
+  JoinTokens,
+  joinTokenType,
+  readToken,
+  type Terms,
+  termsOf,
+  tokenAnnotation,
+  ttlOf,
+  writeToken,
+} from '../../../src/server/federation/join-tokens.ts';
+import { federationPaths, type Secret } from '../../../src/server/federation/objects.ts';
+import { connectKube, type Kube } from '../../../src/server/kubernetes/kube.ts';
+import { ObjectEvents } from '../../../src/server/provisioner/events.ts';
+import { SecretsApi } from './secrets-api.ts';
 
 const hash = 'h'.repeat(43);
 const content = { cluster: 'prod-eu', secret: 'join-token-x7k2p', key: 'k'.repeat(43), hash };
@@ -32,7 +44,7 @@ it.each([
 
 it('is valid for 24 hours and for one use unless an annotation says something else', () => {
   const name = { [annotation('cluster-name')]: 'prod-eu' };
-  expect(termsOf(secretWith(name))).toEqual({ cluster: 'prod-eu', ttlMs: 86_400_000, uses: 1, usedBy: [] });
+  expect(termsOf(secretWith(name))).toEqual({ cluster: 'prod-eu', ttlMs: 86_400_000, uses: 1, usedBy: [], spent: [] });
   const given = { ...name, [annotation('ttl')]: '1h30m', [annotation('uses')]: '3' };
   const usedBy = `${hash},${hash},no hash`;
   expect(termsOf(secretWith({ ...given, [annotation('used-by')]: usedBy }))).toEqual({
@@ -40,6 +52,7 @@ it('is valid for 24 hours and for one use unless an annotation says something el
     ttlMs: 5_400_000,
     uses: 3,
     usedBy: [hash],
+    spent: [],
   });
 });
 
@@ -77,4 +90,79 @@ it.each([
   ['9'.repeat(100), undefined],
 ])('a ttl of %s is %s ms', (text, ms) => {
   expect(ttlOf(text)).toBe(ms);
+});
+
+describe('a use of a token', () => {
+  const usedUp = { ok: false, code: 'rejected', message: 'the join token has been used already: create a new one' };
+  const log = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
+  const path = federationPaths.secrets('t');
+  let api: SecretsApi;
+  let kube: Kube;
+  let events: ObjectEvents;
+  let secret: () => Promise<Secret>;
+  let tokens: JoinTokens;
+
+  beforeEach(async () => {
+    api = new SecretsApi();
+    await api.start();
+    kube = connectKube(api.kubeConfig());
+    events = new ObjectEvents(kube, 'tka-federation', log);
+    const annotations = { [tokenAnnotation.cluster]: 'prod-eu', [tokenAnnotation.uses]: '2' };
+    const created = await kube.create<Secret>(federationPaths.secrets(), {
+      metadata: { name: 't', annotations },
+      type: joinTokenType,
+    });
+    secret = async () => (await kube.get<Secret>(path)) ?? created;
+    const all = (): Secret[] => [created];
+    tokens = new JoinTokens({ kube, log, events, endpoint: '', hash: () => undefined, known: () => undefined, all });
+  });
+  afterEach(async () => {
+    events.stop();
+    await tokens.stop();
+    kube.close();
+    await api[Symbol.asyncDispose]();
+  });
+
+  it('may be repeated by the same key until its TkaCluster was created, and while it exists', async () => {
+    for (let time = 0; time < 2; time++) expect(await tokens.count(await secret(), hash, '', false)).toBe(true);
+    await tokens.spend('t', hash);
+    expect(await tokens.count(await secret(), hash, '', true)).toBe(true);
+    expect(await tokens.count(await secret(), hash, '', false)).toEqual(usedUp);
+    // A Secret from which only the uses were removed does not help either.
+    await kube.patch(path, { metadata: { annotations: { [tokenAnnotation.usedBy]: '' } } });
+    expect(await tokens.count(await secret(), hash, '', false)).toEqual(usedUp);
+  });
+
+  it('is spent for each key, also if two are spent at the same moment, or twice', async () => {
+    const other = 'o'.repeat(43);
+    expect(await tokens.count(await secret(), hash, '', false)).toBe(true);
+    expect(await tokens.count(await secret(), other, '', false)).toBe(true);
+    await Promise.all([hash, other, hash].map((key) => tokens.spend('t', key)));
+    expect(termsOf(await secret())).toMatchObject({ usedBy: [hash, other] });
+    const { spent } = termsOf(await secret()) as Terms;
+    expect([...spent].sort()).toEqual([hash, other].sort());
+    const { resourceVersion } = (await secret()).metadata;
+    await tokens.spend('t', hash);
+    expect((await secret()).metadata.resourceVersion).toBe(resourceVersion);
+  });
+
+  it('that cannot be marked as spent is an error; a token that was revoked meanwhile is not', async () => {
+    expect(await tokens.count(await secret(), hash, '', false)).toBe(true);
+    api.fault = (method) => (method === 'PATCH' ? 'forbid' : undefined);
+    await expect(tokens.spend('t', hash)).rejects.toThrow('forbidden');
+    api.set('t', undefined);
+    await tokens.spend('t', hash);
+  });
+
+  it('is spent when the TkaCluster is deleted, even if the server ended before it could do so', async () => {
+    expect(await tokens.count(await secret(), hash, '', false)).toBe(true);
+    const now = await secret();
+    const of = { kube, log, events, endpoint: '', hash: () => undefined, known: () => undefined, all: () => [now] };
+    const restarted = new JoinTokens(of);
+    restarted.evicted('prod-eu', 'o'.repeat(43));
+    restarted.evicted('prod-eu', hash);
+    await expect.poll(async () => termsOf(await secret())).toMatchObject({ spent: [hash] });
+    expect(await restarted.count(await secret(), hash, '', false)).toEqual(usedUp);
+    await restarted.stop();
+  });
 });

@@ -91,7 +91,8 @@ export class SecretsApi implements AsyncDisposable {
       return refusal(409, 'the object has been modified');
     const data = { ...old.data, ...body.data };
     for (const [key, value] of Object.entries(data)) if (value === null) delete (data as Record<string, string>)[key];
-    return this.#changed(name, { ...old, data }, 200);
+    const annotations = { ...old.metadata.annotations, ...body.metadata?.annotations };
+    return this.#changed(name, { ...old, metadata: { ...old.metadata, annotations }, data }, 200);
   }
 
   #changed(name: string, secret: Stored, status: number): { status: number; body: unknown } {
