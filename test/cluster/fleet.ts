@@ -90,9 +90,9 @@ export class ReplicaProcess implements AsyncDisposable {
     return exitCode === null && signalCode === null;
   }
 
-  /** Kills its process; its node stays. */
-  async kill(): Promise<void> {
-    this.signal('SIGKILL');
+  /** Kills its process, or stops it gracefully with SIGTERM; its node stays. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    this.signal(signal);
     await this.#process?.ended;
     await this.#forget();
   }

@@ -25,7 +25,7 @@ import type { Log } from '../../src/server/log/log.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import { claimsOf, type Member } from '../server/federation/mesh-claims.ts';
 import { type Access, type ApiServer, kubeConfigFor, kubeconfigFile, startApiServer } from './api-server.ts';
-import { applyManifests, type ClusterEvent, established, Fixture, tokenOf, until } from './fixture.ts';
+import { applyManifests, type ClusterEvent, established, Fixture, until } from './fixture.ts';
 import { makeFolder } from './processes.ts';
 
 const times = {
@@ -62,10 +62,10 @@ interface ReplicaSettings {
 /** The cluster of a login server, on an API server of its own. */
 export class LoginCluster {
   readonly api: ApiServer;
+  readonly fixture: Fixture;
   readonly kube: Kube;
   /** The settings of the login server. */
   readonly settings: LoginSettings;
-  readonly #token: string;
   readonly #config: Config;
   readonly #ca: string;
   readonly #running = new Set<LoginReplica>();
@@ -74,11 +74,11 @@ export class LoginCluster {
   readonly #balancer: net.Server;
   #turn = 0;
 
-  private constructor(api: ApiServer, kube: Kube, token: string, settings: LoginSettings, config: Config, ca: string) {
+  private constructor(api: ApiServer, fixture: Fixture, settings: LoginSettings, config: Config, ca: string) {
     this.settings = settings;
     this.api = api;
-    this.kube = kube;
-    this.#token = token;
+    this.fixture = fixture;
+    this.kube = fixture.kube;
     this.#config = config;
     this.#ca = ca;
     this.#balancer = net.createServer((near) => {
@@ -100,9 +100,9 @@ export class LoginCluster {
     const assets = inject('assets');
     if (typeof assets === 'string') throw new Error(assets);
     const api = await startApiServer(assets, { url: inject('etcd') }, host);
-    const { kube } = await Fixture.make({ server: api.server, ca: api.ca, token: api.token }, 'tka-system');
+    const fixture = await Fixture.make({ server: api.server, ca: api.ca, token: api.token }, 'tka-system');
     await applyManifests(
-      kube,
+      fixture.kube,
       'federation/namespace.yaml',
       'federation/login-server/crd.yaml',
       'federation/login-server/rbac.yaml',
@@ -126,14 +126,7 @@ export class LoginCluster {
     };
     const { config, problems } = await examineConfig('config.yaml', JSON.stringify(settings), {});
     if (problems.length > 0) throw new Error(problems.join());
-    const cluster = new LoginCluster(
-      api,
-      kube,
-      await tokenOf(kube, 'tka-system', 'tka-server'),
-      settings,
-      config,
-      file('ca.crt', ca),
-    );
+    const cluster = new LoginCluster(api, fixture, settings, config, file('ca.crt', ca));
     cluster.#balancer.listen(0, '127.0.0.1');
     await once(cluster.#balancer, 'listening');
     return cluster;
@@ -150,12 +143,12 @@ export class LoginCluster {
 
   /** The server's own client, with its own rights. */
   serverKube(): Kube {
-    return connectKube(kubeConfigFor(this.api, this.#token));
+    return connectKube(kubeConfigFor(this.api, this.fixture.token));
   }
 
   /** Returns a kubeconfig file with the server's own rights. */
   serverKubeconfig(): string {
-    return kubeconfigFile(this.api, this.#token);
+    return kubeconfigFile(this.api, this.fixture.token);
   }
 
   /** Starts a replica. Resolves at once; `server.listening()` resolves when it accepts tunnels. */
@@ -170,7 +163,7 @@ export class LoginCluster {
       };
     const server = startLoginServer({
       config: this.#config,
-      kubeConfig: kubeConfigFor(settings.access ?? this.api, this.#token),
+      kubeConfig: kubeConfigFor(settings.access ?? this.api, this.fixture.token),
       log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
       clusterInfo: async () => ({ server_url: 'https://login-api.example.com' }),
       claims: claimsOf(settings.members ?? (() => [])),

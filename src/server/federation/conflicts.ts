@@ -51,9 +51,12 @@ export function conflictOf({ name, apiEndpoint, keyHash }: Wish, { own, claims, 
   return joined === undefined || joined.name === name ? undefined : endpointTaken(`TkaCluster "${joined.name}"`);
 }
 
-/** Returns whether a member of the mesh is a server of a joined cluster. */
+/**
+ * Returns whether a member of the mesh is a server of a joined cluster. A member that has left counts too: it stays in
+ * the memberlist, and a restart must not make two clusters of one.
+ */
 export const isDirect = ({ name, apiEndpoint, keyHash }: Wish, claims: MeshClaims): boolean =>
-  claims(name, apiEndpoint).some(({ federationKey, left }) => !left && federationKey === keyHash);
+  claims(name, apiEndpoint).some(({ federationKey }) => federationKey === keyHash);
 
 /** Returns the joined clusters by API endpoint. Of several with the same one, the oldest has it. */
 export function ownersOf(clusters: Iterable<KnownCluster>): ReadonlyMap<string, KnownCluster> {

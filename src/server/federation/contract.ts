@@ -81,7 +81,7 @@ export interface JoinedCluster {
   readonly statement: ClusterStatement | undefined;
   /** Unix time in milliseconds; undefined if it never connected to any replica. */
   readonly lastSeen: number | undefined;
-  /** True if a member of the mesh is a server of this very cluster (its record names the cluster's key). */
+  /** True if a member of the mesh is a server of this very cluster, or was until it left: its record names the key. */
   readonly direct: boolean;
   /** Its open tunnels to this replica, the one that answered last first. */
   readonly tunnels: readonly Tunnel[];

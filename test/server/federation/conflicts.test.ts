@@ -79,15 +79,17 @@ it('names and endpoints in the mesh are taken, except by the cluster whose key a
   expect(reason(wish('prod', 'https://old.example.com'), joined)).toBe('EndpointTaken');
 });
 
-it('a member that has left the mesh has nothing any more', () => {
+it('a member that has left the mesh has no name and no endpoint any more', () => {
   const member = { cluster: 'prod', apiEndpoint: 'https://prod.example.com', federationKey: hash, left: true };
   expect(reason(wish('prod', 'https://prod.example.com', 'another'), [member])).toBeUndefined();
-  expect(
-    isDirect(
-      wish('prod'),
-      claimsOf(() => [member]),
-    ),
-  ).toBe(false);
+});
+
+it('a cluster is the same as before while its member in the mesh restarts', () => {
+  const claims = claimsOf(() => [
+    { cluster: 'prod', apiEndpoint: 'https://prod.example.com', federationKey: hash, left: true },
+  ]);
+  expect(isDirect(wish('prod'), claims)).toBe(true);
+  expect(isDirect(wish('prod', 'https://prod.example.com', 'another'), claims)).toBe(false);
 });
 
 it('of two clusters with the same endpoint, the older one has it', () => {
