@@ -322,7 +322,7 @@ async function statusRows(fixture: Fixture): Promise<{ server: string; state: st
   const rows = JSON.parse(json.stdout);
   checkTexts(rows, 'status -o json');
   for (const row of rows) {
-    assert.deepEqual(Object.keys(row), ['name', 'server', 'username', 'role', 'until', 'context', 'state']);
+    assert.deepEqual(Object.keys(row), ['name', 'server', 'through', 'username', 'role', 'until', 'context', 'state']);
     if (row.until !== null)
       assert.match(row.until, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/, 'until is not an RFC 3339 time');
     assert.ok(['active', 'expired', 'signed-out'].includes(row.state));
