@@ -2,5 +2,11 @@
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  test: { include: ['test/**/*.full.ts'], testTimeout: 3_600_000, hookTimeout: 3_600_000, maxWorkers: 1 },
+  test: {
+    include: ['test/**/*.full.ts'],
+    expect: { poll: { timeout: 30_000 } },
+    testTimeout: 3_600_000,
+    hookTimeout: 3_600_000,
+    maxWorkers: 1,
+  },
 });

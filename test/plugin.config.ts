@@ -26,6 +26,8 @@ const unix = ['e2e/**/*.test.ts', 'hostile/**/*.test.ts', 'sandbox/**/*.test.ts'
 export default defineConfig({
   test: {
     include: [...everywhere, ...(process.platform === 'win32' ? [] : unix)].map((name) => `test/${name}`),
+    // By default it is one second, which is too short for a slow machine.
+    expect: { poll: { timeout: 30_000 } },
     testTimeout: 180_000,
     hookTimeout: 180_000,
     maxWorkers: 2,

@@ -12,6 +12,9 @@ import { Buckets, CallerLimits, Turns } from '../../../src/server/http/limits.ts
 import { close, createTkaServer, listen } from '../../../src/server/http/listen.ts';
 import { alice, api, serve, signedIn } from '../support.ts';
 
+// On a slow machine, everything takes longer than the usual second.
+const patience = { timeout: 30_000 };
+
 afterEach(() => {
   vi.useRealTimers();
 });
@@ -206,7 +209,7 @@ describe('one login', () => {
     expect((await ask('alice')).status).toBe(200);
     expect((await ask('mallory', first)).status).toBe(200);
     second.destroy();
-    await vi.waitFor(async () => expect((await ask('mallory')).status).toBe(200));
+    await vi.waitFor(async () => expect((await ask('mallory')).status).toBe(200), patience);
   });
 
   test('is served one request at a time; the others wait, and a request that waits for something else does not block', async () => {
@@ -221,7 +224,7 @@ describe('one login', () => {
     };
     await limited({}, { signIns: { ...signedIn, get } });
     const slow = ask('alice');
-    await vi.waitUntil(() => count === 1);
+    await vi.waitUntil(() => count === 1, patience);
     const others = await Promise.all(Array.from({ length: 8 }, () => ask('alice')));
     expect(new Set(statuses(others))).toEqual(new Set([200]));
     // The slow one, whose turn has ended, and another.
@@ -264,7 +267,7 @@ test('one address has a limited number of whois requests at once; the rest get a
     retryAfter: '1',
     body: expect.stringContaining('busy'),
   });
-  await vi.waitUntil(() => busy === 4);
+  await vi.waitUntil(() => busy === 4, patience);
   expect(identity.most).toBe(8);
   held.resolve();
   expect(statuses(await Promise.all(answers)).filter((status) => status === 200)).toHaveLength(8);
@@ -302,10 +305,10 @@ describe('a caller that has left', () => {
     identity.held = held.promise;
     const socket = connect(port, '127.0.0.1');
     socket.write(request);
-    await vi.waitUntil(() => identity.signals.length === 1);
+    await vi.waitUntil(() => identity.signals.length === 1, patience);
     expect(identity.signals[0]?.aborted).toBe(false);
     socket.destroy();
-    await vi.waitUntil(() => identity.signals[0]?.aborted);
+    await vi.waitUntil(() => identity.signals[0]?.aborted, patience);
     held.resolve();
     expect((await ask('alice')).status).toBe(200);
     expect(worked).toBe(1);
@@ -323,7 +326,7 @@ describe('a caller that has left', () => {
     const signal = await minted.promise;
     expect(signal?.aborted).toBe(false);
     socket.destroy();
-    await vi.waitUntil(() => signal?.aborted);
+    await vi.waitUntil(() => signal?.aborted, patience);
   });
 
   test('loses its place in the queue', async () => {
@@ -335,12 +338,12 @@ describe('a caller that has left', () => {
     };
     const identity = await limited({ turnMs: 60_000 }, { signIns: { ...signedIn, get } });
     const first = ask('alice');
-    await vi.waitUntil(() => worked === 1);
+    await vi.waitUntil(() => worked === 1, patience);
     const socket = connect(port, '127.0.0.1');
     socket.write(request);
-    await vi.waitUntil(() => identity.signals.length === 2);
+    await vi.waitUntil(() => identity.signals.length === 2, patience);
     socket.destroy();
-    await vi.waitUntil(() => identity.signals[1]?.aborted);
+    await vi.waitUntil(() => identity.signals[1]?.aborted, patience);
     held.resolve();
     expect((await first).status).toBe(200);
     expect((await ask('alice')).status).toBe(200);
@@ -434,7 +437,7 @@ describe('connections', () => {
     socket.on('error', () => undefined);
     socket.write(`GET ${api}/login HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(1_000));
     await once(socket, 'close');
-    await vi.waitUntil(() => worked.length > 0);
+    await vi.waitUntil(() => worked.length > 0, patience);
     expect(identity.asked).toBe(8);
     expect(worked).toHaveLength(16);
   });
@@ -445,7 +448,7 @@ describe('connections', () => {
     port = await listen(server, '127.0.0.1', 0);
     for (let i = 0; i < 3; i++) {
       const agent = newAgent();
-      await vi.waitFor(async () => expect((await ask('alice', agent, '/')).status).toBe(200));
+      await vi.waitFor(async () => expect((await ask('alice', agent, '/')).status).toBe(200), patience);
       agent.destroy();
     }
     server.close();

@@ -4,6 +4,9 @@ import { connectKube } from '../../../src/server/kubernetes/kube.ts';
 import { signInStore } from '../../../src/server/provisioner/cluster-info.ts';
 import { kubeSystem, kubeSystemUid, StandInApi } from '../stand-in-api.ts';
 
+// On a slow machine, everything takes longer than the usual second.
+const patience = { timeout: 30_000 };
+
 const ends: (() => void)[] = [];
 afterEach(() => {
   for (const end of ends.splice(0)) end();
@@ -29,7 +32,7 @@ async function storeIn(cluster: StandInApi) {
 
 test('names the cluster by the UID of kube-system, and the namespace of the sign-ins', async () => {
   const { storeOf, warnings } = await storeIn(new StandInApi());
-  await vi.waitFor(() => expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`));
+  await vi.waitFor(() => expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`), patience);
   expect(warnings).toEqual([]);
 });
 
@@ -43,18 +46,19 @@ test.each([
   if (namespace === undefined) cluster.objects.delete(kubeSystem);
   else cluster.objects.set(kubeSystem, namespace);
   const { storeOf, warnings } = await storeIn(cluster);
-  await vi.waitFor(() =>
-    expect(warnings).toEqual(['cannot read namespace kube-system: clients will not fail over to this server']),
+  await vi.waitFor(
+    () => expect(warnings).toEqual(['cannot read namespace kube-system: clients will not fail over to this server']),
+    patience,
   );
   expect(storeOf()).toBeUndefined();
   cluster.objects.set(kubeSystem, { metadata: { uid: kubeSystemUid } });
-  await vi.waitFor(() => expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`), 5_000);
+  await vi.waitFor(() => expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`), patience);
 });
 
 test('asks once: the name is kept while the API server is unreachable', async () => {
   const cluster = new StandInApi();
   const { storeOf } = await storeIn(cluster);
-  await vi.waitFor(() => expect(storeOf()).toBeDefined());
+  await vi.waitFor(() => expect(storeOf()).toBeDefined(), patience);
   cluster.objects.delete(kubeSystem);
   expect(storeOf()).toBe(`${kubeSystemUid}/tka-system`);
   expect(cluster.missed).toBe(0);

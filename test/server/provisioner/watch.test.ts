@@ -8,6 +8,9 @@ import { endOf } from '../../../src/server/provisioner/sign-in.ts';
 import { type Watched, watchSignIns } from '../../../src/server/provisioner/watch.ts';
 import { StandInApi } from '../stand-in-api.ts';
 
+// On a slow machine, everything takes longer than the usual second.
+const patience = { timeout: 30_000 };
+
 const ends: (() => void)[] = [];
 afterEach(() => {
   for (const end of ends.splice(0)) end();
@@ -121,13 +124,13 @@ describe('a change by this process', () => {
     const { watch, changes } = await watching(cluster);
     await cluster.watched();
     const alice = cluster.put('tka-user-alice');
-    await vi.waitUntil(() => watch.problem() === undefined);
+    await vi.waitUntil(() => watch.problem() === undefined, patience);
     const now = () => watch.get('tka-user-alice')?.metadata;
     const bob = cluster.put('tka-user-bob');
     /** Sends a change of another sign-in, and resolves when the watch has received it. */
     const heard = async (version: number): Promise<void> => {
       cluster.tell('MODIFIED', at(bob, version));
-      await vi.waitUntil(() => watch.get('tka-user-bob')?.metadata.resourceVersion === String(version));
+      await vi.waitUntil(() => watch.get('tka-user-bob')?.metadata.resourceVersion === String(version), patience);
     };
     return { cluster, watch, changes, alice, now, heard };
   }
@@ -186,14 +189,14 @@ describe('a watch that does not continue', () => {
     cluster.lists.push([404, { message: 'the server could not find the requested resource' }], [500, 'x']);
     const { watch, warnings } = await watching(cluster);
     expect(watch.problem()).toBe('the API server has not answered yet');
-    await vi.waitUntil(() => warnings.length === 1);
+    await vi.waitUntil(() => warnings.length === 1, patience);
     expect(watch.problem()).toBe(
       'the watch on sign-ins failed; check that the CustomResourceDefinition of TkaSignin is installed: ' +
         'the server could not find the requested resource',
     );
     expect(await passes(watch, 'tka-user-alice', isThere, 5_000)).toBe(true);
     await cluster.watched();
-    await vi.waitUntil(() => watch.problem() === undefined);
+    await vi.waitUntil(() => watch.problem() === undefined, patience);
     expect(warnings).toHaveLength(2);
   });
 
@@ -229,7 +232,7 @@ describe('a watch that does not continue', () => {
     for (const response of cluster.open) response.write('{"type":"ADD', () => response.destroy());
     await cluster.until(() => cluster.asked.some((query) => query.get('resourceVersion') === '77'));
     expect(cluster.asked.filter((query) => query.get('watch') === null)).toHaveLength(1);
-    await vi.waitUntil(() => watch.problem() === undefined);
+    await vi.waitUntil(() => watch.problem() === undefined, patience);
     expect(warnings).toHaveLength(1);
   });
 
@@ -281,11 +284,11 @@ describe('a watch that does not continue', () => {
     const { watch, warnings } = await watching(cluster, { watchMs: 1_000 });
     await cluster.watched();
     const [silent] = cluster.open;
-    await vi.waitUntil(() => silent?.destroyed, 5_000);
+    await vi.waitUntil(() => silent?.destroyed, patience);
     await cluster.watched();
     expect([...cluster.open][0]?.socket).not.toBe(silent?.socket);
     expect(warnings).toEqual([expect.stringMatching(/the API server does not respond$/)]);
-    await vi.waitUntil(() => watch.problem() === undefined);
+    await vi.waitUntil(() => watch.problem() === undefined, patience);
   });
 
   test('that is refused in an endless answer is restarted', async () => {
@@ -297,7 +300,7 @@ describe('a watch that does not continue', () => {
     const { watch, warnings } = await watching(cluster, { timeoutMs: 300 });
     await cluster.watched();
     expect(warnings).toEqual([expect.stringMatching(/ answered 500$/)]);
-    await vi.waitUntil(() => watch.problem() === undefined);
+    await vi.waitUntil(() => watch.problem() === undefined, patience);
   });
 
   test('does not break on a sign-in without a spec, as older definitions allow', async () => {
@@ -317,7 +320,7 @@ describe('a watch that does not continue', () => {
   test('reports data that was not confirmed for 30 s as old', async () => {
     const cluster = new StandInApi();
     const { watch } = await watching(cluster);
-    await vi.waitUntil(() => watch.problem() === undefined);
+    await vi.waitUntil(() => watch.problem() === undefined, patience);
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
       vi.advanceTimersByTime(60_000);
