@@ -605,6 +605,10 @@ describe.skipIf(absent)('a login server', () => {
       const [one] = (await login.replicas(2)) as [LoginReplica, LoginReplica];
       const secret = await login.token('prod-eu', { uses: '2' });
       const cluster = await new Joiner(login, 'prod-eu').joined(secret);
+      // The answer comes after the mark: an eviction that no replica sees must not give the token back.
+      expect(
+        (await login.kube.get<Secret>(federationPaths.secrets(secret.metadata.name)))?.metadata.annotations,
+      ).toMatchObject({ [tokenAnnotation.spent]: keyHash(cluster.key.publicKey) });
       await login.deleteCluster('prod-eu');
       for (let time = 0; time < 3; time++) {
         expect(await cluster.join(tokenOfSecret(secret))).toEqual({
