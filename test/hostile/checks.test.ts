@@ -106,6 +106,7 @@ describe('stdout', () => {
   const row = {
     name: 'a',
     server: 'https://a.example',
+    through: null,
     apiEndpoint: 'https://k.example:6443',
     state: 'healthy',
     reason: null,
@@ -121,6 +122,7 @@ describe('stdout', () => {
       { ...row, name: 'a b' },
       { ...row, name: '../a' },
       { ...row, name: '' },
+      { ...row, through: 'hub' },
       { ...row, server: 'https://a.example/' },
       { ...row, server: 'javascript:alert(1)' },
       { ...row, apiEndpoint: 'http://k.example' },
