@@ -99,7 +99,7 @@ const cuts: Readonly<
     // The pause before a dial grows when tunnels break soon.
     steps: ['its TkaSignin', 'its token'],
   },
-  'the connection passes no more bytes': {
+  'the connection stalls': {
     now: () => balancer.silence(),
     over: async () => balancer.heal(),
     // Each takes as long as a silent tunnel stays open, and until the next dial.
@@ -293,7 +293,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a login server w
     await connected('north');
   });
 
-  test('a killed joined server is back by itself, and leaves no half-made sign-in', async () => {
+  test('a killed joined server reconnects after its restart, and leaves no half-made sign-in', async () => {
     await joined.kill();
     const away = await run('login north');
     expect(away.status).toBe(1);

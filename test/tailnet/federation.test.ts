@@ -122,7 +122,7 @@ test('it is in the list, and kubectl works with it after one login', async () =>
   const [own] = await signIns();
   expect(who.stdout).toBe(`system:serviceaccount:${namespace}:${own?.metadata.name}`);
   await ok(kubectl('get namespaces'));
-  // A grant for joined clusters is none for the login server's own.
+  // A grant for joined clusters does not count for the login server's own.
   expect(await run(`login ${login}`)).toMatchObject({ status: 1, stderr: expect.stringContaining('no grant') });
 });
 

@@ -98,7 +98,7 @@ const describeTimeout = 2000;
 /**
  * Finds the cluster of a server that the user named: from the last lists, else from the server itself (`info`). A
  * context with the same API server and the same CA belongs to that cluster. A server that is known to have no tag is
- * not trusted in this, and neither is a joined cluster, which says what it likes: they get a context of their own.
+ * not trusted in this, and neither is a joined cluster, which can state anything: they get a context of their own.
  */
 async function describeNamed(
   context: Context,

@@ -47,7 +47,7 @@ export interface StatusView {
   readonly tailnet?: { readonly node: string; readonly name: string; readonly addresses: readonly string[] };
   /** Absent without gossip. */
   readonly mesh?: MemberCounts;
-  /** The clusters that have joined this server, by state. Absent on a server that is no login server. */
+  /** The clusters that have joined this server, by state. Absent on a server that is not a login server. */
   readonly joinedClusters?: JoinedCounts & {
     /** Why clusters may not be able to join or connect. */
     readonly problem?: string;

@@ -374,7 +374,7 @@ export const configKeys = {
     duration(28_800_000, 600_000),
   ),
   'federation.listen': key(
-    'Of a login server: the address for the tunnels of joined clusters (`:7947`, `10.0.0.5:7947`). Default: this is no login server.',
+    'Of a login server: the address for the tunnels of joined clusters (`:7947`, `10.0.0.5:7947`). Default: this server is not a login server.',
     text<string | undefined>(undefined, 'host:port or :port', listenAddress),
   ),
   'federation.endpoint': key(

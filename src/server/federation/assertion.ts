@@ -81,7 +81,7 @@ export class AssertionError extends Error {
 export class AssertionVerifier {
   readonly #used: UsedIds;
 
-  /** Remembers at most `most` assertions of the last 60 s to 120 s, and accepts no more of them in that time. */
+  /** Remembers at most `most` assertions of the last 60 s to 120 s, and refuses further ones in that time. */
   constructor(most = 50_000) {
     this.#used = new UsedIds(most);
   }

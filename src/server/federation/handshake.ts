@@ -267,7 +267,7 @@ async function introduce<Answer>(
   if (!hello.keys.every((publicKey, i) => verify(publicKey, signed, signatures[i]))) {
     throw new HandshakeFailure('key', 'does not hold the keys that it names');
   }
-  // A known key vouches for the others, because they are part of what it signed.
+  // The signature of a known key covers the list of all keys, so the others are trusted too.
   if (!hello.keys.some(isKnown)) throw new HandshakeFailure('key', 'has another key than this cluster knows');
   if (wish.kind === 'dial' && hello.cluster !== wish.primary) {
     throw new HandshakeFailure('primary', `is that of "${hello.cluster}", not of "${wish.primary}"`);

@@ -49,7 +49,7 @@ const mark = 'tka-join-';
 export const writeToken = (content: TokenContent): string =>
   mark + Buffer.from(JSON.stringify({ v: 1, ...content })).toString('base64url');
 
-/** Returns the content of a token, or undefined if the text is no token. */
+/** Returns the content of a token, or undefined if the text is not a token. */
 export function readToken(token: string): TokenContent | undefined {
   if (token.length > 4096 || !token.startsWith(mark)) return undefined;
   const json = parseJson(Buffer.from(token.slice(mark.length), 'base64url').toString());
@@ -99,7 +99,7 @@ export function termsOf({ metadata: { annotations = {} } }: Pick<Secret, 'metada
 export const ttlRule = `is not a duration from 1s to ${formatGoDuration(ttlLimitMs).replace(/0m0s$/, '')}, like "24h"`;
 export const usesRule = `is not a whole number from 1 to ${usesLimit}`;
 
-/** Returns a token's lifetime in milliseconds, or undefined if the text is none. */
+/** Returns a token's lifetime in milliseconds, or undefined if the text is not a valid duration. */
 export function ttlOf(text: string): number | undefined {
   const ms = text.length > 64 ? undefined : goDuration(text);
   return ms !== undefined && ms >= 1_000 && ms <= ttlLimitMs ? ms : undefined;

@@ -334,7 +334,7 @@ class Joiner implements JoinedServer {
     await open?.tunnels.close();
   }
 
-  /** Writes the keys that the login server has vouched for, so that the next process knows them too. */
+  /** Writes the keys that a known key of the login server has signed, so that the next process knows them too. */
   async #withNewKeys(record: JoinRecord): Promise<JoinRecord> {
     const { key, membership } = record;
     const learned = this.#newKeys;

@@ -177,7 +177,7 @@ export class Joining {
 
   /**
    * Returns whether the cluster has left: an administrator deleted tka-cluster-info after it had joined with this
-   * Secret. It does not join again by itself, also because kubelet keeps the files of a deleted Secret for a minute.
+   * Secret. It does not join again automatically, also because kubelet keeps the files of a deleted Secret for a minute.
    */
   async #isOver(hash: string): Promise<boolean> {
     const told = await this.#options.records.status();

@@ -62,13 +62,14 @@ export function isPublicKey(value: unknown): value is string {
   );
 }
 
-/** Returns the public key of a text. Throws TkaError if it is none. */
+/** Returns the public key of a text. Throws TkaError if the text is not a public key. */
 export function publicKeyOf(text: string): KeyObject {
   if (!isPublicKey(text)) throw new TkaError('this is not a public key: base64url of 32 bytes');
   return createPublicKey({ key: { kty: 'OKP', crv: 'Ed25519', x: text }, format: 'jwk' });
 }
 
-/** Returns the hash of a public key: base64url of the SHA-256 of its SPKI form (DER). Throws TkaError if it is none. */
+/** Returns the hash of a public key: base64url of the SHA-256 of its SPKI form (DER). Throws TkaError if the text is not a
+ * public key. */
 export function keyHash(publicKey: string): string {
   const der = publicKeyOf(publicKey).export({ format: 'der', type: 'spki' });
   return createHash('sha256').update(der).digest('base64url');

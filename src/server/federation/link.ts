@@ -81,7 +81,7 @@ export class Link {
         });
       });
     });
-    // The reason is that of the first event. Node closes the session by itself after each of these.
+    // The reason is that of the first event. Node closes the session after each of these.
     session.on('error', (error) => {
       const broke = systemCode(error)?.startsWith('ERR_HTTP2_') ? 'protocol' : 'broken';
       this.end(broke, error.message);

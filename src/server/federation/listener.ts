@@ -104,7 +104,7 @@ async function welcome(socket: TLSSocket, tunnels: Tunnels, options: ListenOptio
 }
 
 /**
- * Throws HandshakeFailure if the connection names a host (SNI) that is none. node:http2 makes a URL of this name when an
+ * Throws HandshakeFailure if the connection names an invalid host (SNI). node:http2 makes a URL of this name when an
  * answer has status 421, or names origins: an invalid name would end the process.
  */
 function requirePlainName({ servername }: TLSSocket): void {

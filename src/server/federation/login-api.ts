@@ -1,5 +1,5 @@
 // The API of joined clusters on their login server: passes requests through a tunnel, each with an assertion about its
-// caller. Only what has been checked comes back: a joined cluster says what it likes about itself, and nothing else.
+// caller. Only what has been checked comes back: a joined cluster can state anything about itself, and nothing else.
 import { apiPath, type ClusterInfo, type KubeconfigAnswer, type LoginAnswer } from '../../tka/types.ts';
 import { quoted } from '../../util/text.ts';
 import { type Caller, type JoinedAccess, type JoinedRequest, Refusal, type SignIns } from '../http/contract.ts';

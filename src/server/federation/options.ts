@@ -99,7 +99,7 @@ export interface KeepTunnelsOptions extends DialOptions {
   readonly statement: () => ClusterStatement;
   /** The name of the login server's own cluster. */
   readonly primary: string;
-  /** The public keys of the login server that are known. Another one is learned when a known one vouches for it. */
+  /** The public keys of the login server that are known. Another one is learned when a known one has signed it. */
   readonly keys: readonly string[];
   /** Answers a request. A rejection becomes a 500 answer. The signal aborts when the answer is of no use any more. */
   readonly answer: (request: TunnelRequest, tunnel: OwnTunnel, signal: AbortSignal) => Promise<TunnelAnswer>;

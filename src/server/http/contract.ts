@@ -161,7 +161,7 @@ export interface HandlerOptions {
   /** Absent, or returns undefined, on a server without gossip. The route does not exist then. */
   readonly members?: (() => readonly MemberRow[] | undefined) | undefined;
   readonly clusterInfo: (caller: Caller) => ClusterInfo | Promise<ClusterInfo>;
-  /** Returns a joined cluster. Absent on a server that is no login server: `/clusters/...` does not exist there. */
+  /** Returns a joined cluster. Absent on a server that is not a login server: `/clusters/...` does not exist there. */
   readonly joined?: ((request: JoinedRequest) => JoinedAccess) | undefined;
   readonly retryAfterSeconds?: number;
   /** Default: none. */

@@ -187,7 +187,7 @@ function clustersOf(rule: unknown, wrong: Wrong): readonly Matches[] {
   });
 }
 
-/** Returns a label selector, or undefined if the text is none. */
+/** Returns a label selector, or undefined if the text is not one. */
 function selectorOf(text: string): ReturnType<typeof parseSelector> | undefined {
   try {
     return parseSelector(text);

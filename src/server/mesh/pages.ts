@@ -1,4 +1,4 @@
-// The pages of joined clusters: this member's own, and those that it has read from others. They are no part of the
+// The pages of joined clusters: this member's own, and those that it has read from others. They are not part of the
 // gossip: a member's record contains the ETag of its page, and a member that has another one fetches the page.
 import {
   type JoinedRow,

@@ -4,7 +4,7 @@ import type { Answered } from '../http/contract.ts';
 
 /** The values that are read for each request of the metrics. */
 export interface FederationSources {
-  /** Returns the clusters that joined this login server; undefined if this server is none. */
+  /** Returns the clusters that joined this login server; undefined if this server is not a login server. */
   readonly joinedClusters?: (() => readonly JoinedClusterCounts[] | undefined) | undefined;
   /** Returns this server's connection to its login server; undefined if there is no join Secret. */
   readonly loginServer?: (() => LoginServerCounts | undefined) | undefined;

@@ -163,8 +163,12 @@ describe('an assertion is refused', () => {
     ['with a device that is no text', { device: { id: 1 } }, 'claims'],
     ['with odd tags', { sub: 'node:n7', device: 'n7', tagged: { node: 'ci', tags: ['ci,tag:admin'] } }, 'claims'],
     ['with a tag of two', { sub: 'node:n7', device: 'n7', tagged: { node: 'ci', tags: ['tag:ci,tag:b'] } }, 'claims'],
-    ['with tags that are no list', { sub: 'node:n7', device: 'n7', tagged: { node: 'ci', tags: 'tag:ci' } }, 'claims'],
-    ['with tags that are no object', { sub: 'node:n7', device: 'n7', tagged: 'tag:ci' }, 'claims'],
+    [
+      'with tags that are not a list',
+      { sub: 'node:n7', device: 'n7', tagged: { node: 'ci', tags: 'tag:ci' } },
+      'claims',
+    ],
+    ['with tags that are not an object', { sub: 'node:n7', device: 'n7', tagged: 'tag:ci' }, 'claims'],
     ['with a node that is no text', { sub: 'node:n7', device: 'n7', tagged: { node: 7, tags: [] } }, 'claims'],
     ['without a role', { role: undefined }, 'claims'],
     ['with an empty role and no reason', { role: '' }, 'claims'],
@@ -335,7 +339,7 @@ describe('the keys of a tunnel', () => {
     expect(await judged(await signAssertion(old, about), request, after)).toBe('key');
   });
 
-  test('are no other tunnel’s', async () => {
+  test('are not another tunnel’s', async () => {
     const assertion = await signAssertion(key, about);
     expect(await judged(assertion, request, { ...tunnel, keys: [stranger.publicKey] })).toBe('key');
     expect(await judged(assertion, request, { ...tunnel, keys: [] })).toBe('key');

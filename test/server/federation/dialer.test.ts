@@ -120,7 +120,7 @@ test('dials again when the tunnel is cut, until the login server answers', async
   expect(logged).toContain('warn cannot open a tunnel to the login server');
 });
 
-test('dials no more after it was evicted', async () => {
+test('stops dialing after an eviction', async () => {
   let isEvicted = false;
   const admission = new OpenAdmission(() =>
     isEvicted ? { ok: false, code: 'evicted', message: 'alpha is not joined' } : { ok: true },
@@ -200,7 +200,7 @@ test('a request that runs while its tunnel is replaced is answered', async () =>
   expect(await answer).toMatchObject({ status: 200, body: 'done' });
 });
 
-test('both sides notice that no more bytes pass', async () => {
+test('both sides notice that bytes stop passing', async () => {
   const times = { pingMs: 50, silenceMs: 2_000 };
   const { listener, next, closed } = await login({ times });
   const network = await relay(listener.port);
@@ -217,7 +217,7 @@ test('both sides notice that no more bytes pass', async () => {
   await expect(ask(tunnel)).rejects.toThrow('the tunnel is closed');
 });
 
-test('a request on a tunnel that passes no more bytes fails when the tunnel does', async () => {
+test('a request on a stalled tunnel fails when the tunnel does', async () => {
   const times = { pingMs: 50, silenceMs: 2_000 };
   const { listener, next } = await login({ times });
   const network = await relay(listener.port);

@@ -323,7 +323,7 @@ test('a certificate that is renewed is used for new connections, and a damaged o
 test.each([
   ['a missing certificate', { certFile: '/nowhere/tls.crt' }, 'federation.certFile /nowhere/tls.crt does not exist'],
   ['a file without a certificate', { certFile: files.keyFile }, 'contains no PEM certificate'],
-  ['a key that is none', { keyFile: files.certFile }, 'is damaged'],
+  ['an invalid key', { keyFile: files.certFile }, 'is damaged'],
 ])('does not start with %s', async (_, more, message) => {
   await expect(login(more)).rejects.toThrow(message);
 });

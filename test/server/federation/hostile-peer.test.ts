@@ -146,7 +146,7 @@ describe('the tunnel is closed after', () => {
         head(peer, stream, block([':status', '302'], ['location', 'https://example.com'], ['content-length', '0'])),
     ],
     [
-      'a status that is none',
+      'an invalid status',
       'the joined server answers with an invalid status or header',
       (peer, stream) => head(peer, stream, block([':status', '999'], ['content-length', '0'])),
     ],

@@ -58,7 +58,7 @@ describe('an unusable Secret says what is wrong, without its content', () => {
     ['a huge file', { endpoint, token: 'x'.repeat(100_000) }, 'the "token" of the join Secret is larger than 4 KiB'],
     ['a control character', { endpoint: `${endpoint}\u001b[2J`, token }, 'the "endpoint" of the join Secret contains '],
     [
-      'bytes that are no text',
+      'bytes that are not text',
       { endpoint, token: Buffer.from([0xff, 0xfe, 0]) },
       'the "token" of the join Secret contains ',
     ],

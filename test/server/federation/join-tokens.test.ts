@@ -36,7 +36,7 @@ it.each([
   ['a Secret in another namespace', coded({ ...content, v: 1, secret: '../tka-system/key' })],
   ['a Secret whose name is too long', coded({ ...content, v: 1, secret: 'a'.repeat(254) })],
   ['a short key', coded({ ...content, v: 1, key: 'k' })],
-  ['a hash that is none', coded({ ...content, v: 1, hash: 7 })],
+  ['an invalid hash', coded({ ...content, v: 1, hash: 7 })],
   ['more than 4 KiB', coded({ ...content, v: 1, more: 'm'.repeat(4096) })],
 ])('reads no token from %s', (_, token) => {
   expect(readToken(token)).toBeUndefined();

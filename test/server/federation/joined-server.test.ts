@@ -413,7 +413,7 @@ test('sign-ins through the login server that it is joined to are left alone', as
   expect(cluster.ended).not.toContain('primary');
 });
 
-test('keys that the login server vouches for are kept for the next process', async () => {
+test('keys that a known key has signed are kept for the next process', async () => {
   const next = newKey();
   let keys = [loginKey];
   const it = await login({ keys: () => keys });

@@ -366,9 +366,9 @@ test('keeps what others have written on the Secrets', async () => {
 });
 
 test.each([
-  ['a key that is none', { privateKey: 'x' }],
+  ['an invalid key', { privateKey: 'x' }],
   ['another kind of key', { privateKey: '-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----' }],
-  ['a public key that is none', { primaryPublicKey: 'x' }],
+  ['an invalid public key', { primaryPublicKey: 'x' }],
   ['no public key', { primaryPublicKey: '' }],
   ['an endpoint over http', { endpoint: 'http://login.example.com' }],
   ['a name of another kind', { clusterName: 'a/b' }],

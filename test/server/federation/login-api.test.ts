@@ -693,7 +693,7 @@ describe('an answer that is not used', () => {
       withCluster({ server: endpoint.replace('//', '//a:b@') }),
       /credentials/,
     ],
-    ['a CA that is none', 'GET /kubeconfig', withCluster({ 'certificate-authority-data': 'eA==' }), /CA/],
+    ['an invalid CA', 'GET /kubeconfig', withCluster({ 'certificate-authority-data': 'eA==' }), /CA/],
     [
       'a second cluster',
       'GET /kubeconfig',
@@ -754,7 +754,7 @@ describe('an answer that is not used', () => {
     ['an expired token', 'GET /kubeconfig', withToken({ token: jwt({ exp: 1 }) }), /already expired/],
 
     ['another API server', 'GET /cluster-info', json({ ...info, server_url: evil }), /names the API server/],
-    ['a CA that is none', 'GET /cluster-info', json({ ...info, ca_data: '!' }), /CA/],
+    ['an invalid CA', 'GET /cluster-info', json({ ...info, ca_data: '!' }), /CA/],
     ['no API server', 'GET /cluster-info', json({ ...info, server_url: undefined }), /no API server/],
   ])('%s (%s)', async (_, call, answer, why) => {
     const { log, answered } = await loginServer(alice, [cluster({ tunnels: [await answering(answer)] })]);

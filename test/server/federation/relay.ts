@@ -31,7 +31,7 @@ export class Relay {
     return this;
   }
 
-  /** Passes no more bytes in either direction, on connections that stay open. */
+  /** Drops all bytes in both directions. The connections stay open. */
   stall(): void {
     this.#isStalled = true;
     for (const socket of this.#sockets) socket.pause();

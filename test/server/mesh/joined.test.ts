@@ -109,7 +109,7 @@ describe('the page', () => {
     ['has 65 labels', row('a', { labels: Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`l${i}`, ''])) })],
     ['has a version of two lines', row('a', { version: '1\n2' })],
     ['has another state', { ...row('a'), state: 'suspected' }],
-    ['has a time that is none', row('a', { lastSeen: 'yesterday' })],
+    ['has an invalid time', row('a', { lastSeen: 'yesterday' })],
     ['has a time that does not exist', row('a', { lastSeen: '2026-13-45T99:00:00Z' })],
     ['is direct as text', { ...row('a'), direct: 'yes' }],
     [
@@ -193,7 +193,7 @@ describe('the record', () => {
   });
 
   test.each([
-    ['an ETag that is none', { joined: 'a b' }],
+    ['an invalid ETag', { joined: 'a b' }],
     ['an ETag that is empty', { joined: '' }],
     ['a key that is no SHA-256', { federationKey: hash.slice(1) }],
     ['a server below another one', { server: 'https://x.example.ts.net/clusters/a' }],
@@ -284,7 +284,7 @@ describe('a member', () => {
     for (let i = 0; i < 25; i++) {
       round(me, x);
       if (fetched(me, x).length > 0) at.push(i);
-      // A page that changes all the time costs no more.
+      // A page that changes all the time does not cost more.
       x.publishJoined([row('a'), row(`b-${i}`)]);
     }
     expect(at).toEqual([0, 10, 20]);
