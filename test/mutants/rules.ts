@@ -1442,9 +1442,16 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a tunnel whose cluster was evicted during the handshake is closed',
     file: 'src/server/federation/clusters.ts',
-    find: '      this.#evict(name, [tunnel]);\n      return;\n',
+    find: '      this.#evict(name, [[tunnel, publicKey]]);\n      return;\n',
     replace: '      return;\n',
     tests: loginServer,
+  },
+  {
+    name: 'a watch that is late evicts nobody',
+    file: 'src/server/federation/clusters.ts',
+    find: 'if (isEvicted(key)) evicted.push(tunnel);',
+    replace: "if (key !== '') evicted.push(tunnel);",
+    tests: ['test/server/federation/clusters.test.ts'],
   },
   {
     name: 'a tunnel whose cluster has another key since the handshake is closed',
@@ -1491,15 +1498,15 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a cluster is evicted only if the API server says so',
     file: 'src/server/federation/admission.ts',
-    find: '    const object = await this.#read(name);\n    if (object === undefined ||',
+    find: '    const object = await readCluster(kube, name);\n    if (object === undefined ||',
     replace: '    const object = clusters.known(name)?.object;\n    if (object === undefined ||',
     tests: loginServer,
   },
   {
     name: 'an API server that does not serve TkaClusters evicts nobody',
-    file: 'src/server/federation/admission.ts',
-    find: "    if (list === undefined) throw new KubeError('the API server does not serve TkaClusters', 404);\n",
-    replace: '    if (list === undefined) return undefined;\n',
+    file: 'src/server/federation/clusters.ts',
+    find: "  if (list === undefined) throw new KubeError('the API server does not serve TkaClusters', 404);\n",
+    replace: '  if (list === undefined) return undefined;\n',
     tests: loginServer,
   },
 ];

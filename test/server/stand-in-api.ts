@@ -1,9 +1,10 @@
-// An API server on loopback with sign-ins and little else, over plain http, which answers lists and watches as the test
-// says.
+// An API server on loopback with sign-ins (or TkaClusters) and little else, over plain http, which answers lists and
+// watches as the test says.
 import * as fs from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import * as path from 'node:path';
+import type { TkaCluster } from '../../src/server/federation/objects.ts';
 import type { TkaSignin } from '../../src/server/provisioner/objects.ts';
 import { TemporaryFolder } from '../fixtures/temporary.ts';
 
@@ -13,9 +14,9 @@ export const kubeSystemUid = '6d0a3bb1-7a1e-4f2c-9f0b-1f6a4c1d2e3f';
 
 type Listed = readonly [status: number, body: unknown];
 
-/** The sign-ins of one namespace, as an API server lists and watches them, and the open watches. */
+/** The objects of one collection, as an API server lists and watches them, and the open watches. */
 export class StandInApi {
-  items: TkaSignin[] = [];
+  items: (TkaSignin | TkaCluster)[] = [];
   version = 1;
   /** Replace the answers to the next lists, in this order. */
   readonly lists: Listed[] = [];
@@ -24,7 +25,7 @@ export class StandInApi {
   readonly open = new Set<ServerResponse>();
   /** The query of each request. */
   readonly asked: URLSearchParams[] = [];
-  /** Objects other than sign-ins, by path. */
+  /** Objects of other collections, by path. */
   readonly objects = new Map<string, unknown>([[kubeSystem, { metadata: { uid: kubeSystemUid } }]]);
   /** Paths that are refused with 403, with the reason. */
   readonly forbidden = new Map<string, string>();
@@ -35,10 +36,10 @@ export class StandInApi {
   #port = 0;
   #seen: (() => void)[] = [];
 
-  constructor() {
+  constructor(collection: 'tkasignins' | 'tkaclusters' = 'tkasignins') {
     this.#server = createServer((request, response) => {
       const { searchParams: query, pathname } = new URL(request.url ?? '', 'http://x');
-      if (!pathname.endsWith('/tkasignins')) {
+      if (!pathname.endsWith(`/${collection}`)) {
         const reason = this.forbidden.get(pathname);
         if (reason !== undefined) {
           response.statusCode = 403;

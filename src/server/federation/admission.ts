@@ -1,10 +1,10 @@
 // Decides at the login server which clusters join, and whose tunnels are open (listener.ts asks).
 import { Buckets } from '../http/limits.ts';
-import { isStatus, KubeError } from '../kubernetes/errors.ts';
+import { isStatus } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import type { ObjectEvents } from '../provisioner/events.ts';
-import type { Clusters } from './clusters.ts';
+import { type Clusters, readCluster } from './clusters.ts';
 import type { Wish } from './conflicts.ts';
 import type { Admission, DialAnswer, DialRequest, JoinAnswer, JoinRequest, RefusalCode, Refused } from './contract.ts';
 import type { JoinTokens } from './join-tokens.ts';
@@ -90,11 +90,11 @@ export class KubeAdmission implements Admission {
 
   /** Returns why a cluster gets no tunnel. Throws a KubeError. */
   async #refusalOf(name: string, publicKey: string): Promise<Refused | undefined> {
-    const { clusters } = this.#options;
+    const { kube, clusters } = this.#options;
     if (clusters.known(name)?.publicKey === publicKey) return undefined;
     if ('overMs' in this.#reads.take('', 0)) return refusal('unavailable', 'the login server is busy');
     // "Evicted" ends sign-ins at the joined server, so the watch is not enough: it may be late.
-    const object = await this.#read(name);
+    const object = await readCluster(kube, name);
     if (object === undefined || object.metadata.deletionTimestamp !== undefined) {
       return refusal('evicted', `the cluster "${name}" is not joined to this login server`);
     }
@@ -105,27 +105,14 @@ export class KubeAdmission implements Admission {
     return refusal('evicted', `the cluster "${name}" is joined to this login server with another key`);
   }
 
-  /**
-   * Returns the TkaCluster of this name from the API server, or undefined if there is none. Throws a KubeError. Reads a
-   * list: for a single object, 404 can also mean that the API server does not serve TkaClusters at the moment.
-   */
-  async #read(name: string): Promise<TkaCluster | undefined> {
-    const query = new URLSearchParams({ fieldSelector: `metadata.name=${name}` });
-    const list = await this.#options.kube.get<{ readonly items: readonly TkaCluster[] }>(
-      `${federationPaths.clusters()}?${query}`,
-    );
-    if (list === undefined) throw new KubeError('the API server does not serve TkaClusters', 404);
-    return list.items.find(({ metadata }) => metadata.name === name);
-  }
-
   async #join(request: JoinRequest): Promise<JoinAnswer> {
-    const { clusters, tokens, primary, keys } = this.#options;
+    const { kube, clusters, tokens, primary, keys } = this.#options;
     const { cluster: name, publicKey, address } = request;
     const hash = keyHash(publicKey);
     for (let attempt = 0; attempt < attempts; attempt++) {
       const secret = await tokens.check(request);
       if ('ok' in secret) return secret;
-      const existing = await this.#read(name);
+      const existing = await readCluster(kube, name);
       if (existing !== undefined) clusters.put(existing);
       const problem = this.#conflictOf(request, hash, existing, secret);
       if (problem !== undefined) return problem;

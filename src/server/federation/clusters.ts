@@ -1,4 +1,5 @@
 // The joined clusters, as this replica of the login server knows them: their TkaClusters, and their tunnels to it.
+import { KubeError } from '../kubernetes/errors.ts';
 import type { Kube } from '../kubernetes/kube.ts';
 import type { Log } from '../log/log.ts';
 import type { ObjectEvents } from '../provisioner/events.ts';
@@ -49,6 +50,9 @@ interface Memory {
   news: ClusterStatement | undefined;
   lastSeen: number | undefined;
 }
+
+/** A tunnel, and the key that was proved for it. */
+type ProvedTunnel = readonly [tunnel: Tunnel, publicKey: string];
 
 export class Clusters implements JoinedClusters {
   readonly #options: ClustersOptions;
@@ -141,7 +145,7 @@ export class Clusters implements JoinedClusters {
       return;
     }
     if (known === undefined) {
-      this.#evict(name, [tunnel]);
+      this.#evict(name, [[tunnel, publicKey]]);
       return;
     }
     const memory = this.#memories.get(name) ?? emptyMemory();
@@ -185,7 +189,7 @@ export class Clusters implements JoinedClusters {
     else this.#known.set(name, known);
     if (before !== undefined && before.publicKey !== known?.publicKey) this.#options.onEvicted(name, before.keyHash);
     const { tunnels = new Map<Tunnel, string>() } = this.#memories.get(name) ?? {};
-    const strange = [...tunnels].flatMap(([tunnel, key]) => (key === known?.publicKey ? [] : [tunnel]));
+    const strange = [...tunnels].filter(([, key]) => key !== known?.publicKey);
     if (strange.length > 0) this.#evict(name, strange, before?.object);
     if (known !== undefined) {
       this.#status.add(name);
@@ -195,25 +199,46 @@ export class Clusters implements JoinedClusters {
     this.#status.forget(name);
   }
 
-  /** Tells joined servers that their cluster is evicted, and closes their tunnels. No request goes there any more. */
-  #evict(name: string, tunnels: readonly Tunnel[], object?: TkaCluster): void {
-    const { log, events, replica, tellEvicted } = this.#options;
-    log.warn({ name, tunnels: tunnels.length }, 'evicts a cluster: its TkaCluster was deleted, or has another key');
+  /** Ends the tunnels of a cluster whose TkaCluster is gone, or has another key, as far as the watch knows. */
+  #evict(name: string, tunnels: readonly ProvedTunnel[], object?: TkaCluster): void {
+    const evicting = this.#end(name, tunnels, object).finally(() => this.#evicting.delete(evicting));
+    this.#evicting.add(evicting);
+  }
+
+  /**
+   * Closes tunnels. Tells the joined servers that they are evicted if the API server confirms it: that ends sign-ins,
+   * and the watch may be late. The others dial again. Never rejects.
+   */
+  async #end(name: string, tunnels: readonly ProvedTunnel[], object: TkaCluster | undefined): Promise<void> {
+    const { kube, log, events, replica, tellEvicted } = this.#options;
+    const isEvicted = await readCluster(kube, name).then(
+      (current) => (key: string) => hasLost(current, key),
+      (error: unknown) => {
+        log.warn({ err: error, name }, 'could not read the TkaCluster of tunnels that are closed');
+        return () => false;
+      },
+    );
+    const evicted: Tunnel[] = [];
+    for (const [tunnel, key] of tunnels) {
+      if (isEvicted(key)) evicted.push(tunnel);
+      else tunnel.close('the TkaCluster may have changed');
+    }
+    if (evicted.length === 0) return;
+    log.warn({ name, tunnels: evicted.length }, 'evicts a cluster: its TkaCluster was deleted, or has another key');
     if (object !== undefined) {
-      const note = `the TkaCluster was deleted, or has another key: ${replica} closes ${tunnels.length} tunnel(s)`;
+      const note = `the TkaCluster was deleted, or has another key: ${replica} closes ${evicted.length} tunnel(s)`;
       const told = { type: 'Normal', reason: 'Evicted', action: 'EvictCluster', note } as const;
       events.tell({ apiVersion, kind: 'TkaCluster', metadata: object.metadata }, told);
     }
-    for (const tunnel of tunnels) {
-      const evicting = tellEvicted(tunnel)
+    await Promise.all(
+      evicted.map(async (tunnel) => {
         // It learns it from its next dial.
-        .catch((error: unknown) => log.warn({ err: error, name }, 'could not tell a joined server that it is evicted'))
-        .then(() => {
-          tunnel.close('evicted');
-          this.#evicting.delete(evicting);
-        });
-      this.#evicting.add(evicting);
-    }
+        await tellEvicted(tunnel).catch((error: unknown) =>
+          log.warn({ err: error, name }, 'could not tell a joined server that it is evicted'),
+        );
+        tunnel.close('evicted');
+      }),
+    );
   }
 
   #ownerOf(apiEndpoint: string): KnownCluster | undefined {
@@ -263,3 +288,21 @@ export class Clusters implements JoinedClusters {
 }
 
 const emptyMemory = (): Memory => ({ tunnels: new Map(), statement: undefined, news: undefined, lastSeen: undefined });
+
+/**
+ * Returns the TkaCluster of this name from the API server, or undefined if there is none. Throws a KubeError. Reads a
+ * list: for a single object, 404 can also mean that the API server does not serve TkaClusters at the moment.
+ */
+export async function readCluster(kube: Kube, name: string): Promise<TkaCluster | undefined> {
+  const query = new URLSearchParams({ fieldSelector: `metadata.name=${name}` });
+  const list = await kube.get<{ readonly items: readonly TkaCluster[] }>(`${federationPaths.clusters()}?${query}`);
+  if (list === undefined) throw new KubeError('the API server does not serve TkaClusters', 404);
+  return list.items.find(({ metadata }) => metadata.name === name);
+}
+
+/** Returns whether the owner of a key has lost its TkaCluster. One that cannot be used may be a mistake. */
+function hasLost(object: TkaCluster | undefined, publicKey: string): boolean {
+  if (object === undefined || object.metadata.deletionTimestamp !== undefined) return true;
+  const known = knownCluster(object);
+  return typeof known !== 'string' && known.publicKey !== publicKey;
+}
