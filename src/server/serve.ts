@@ -23,7 +23,7 @@ import { guardOrigin } from './identity/origin.ts';
 import { tailnetIdentity } from './identity/tailnet.ts';
 import { ApiListeners, type ListenOptions, listenForProbes } from './listening.ts';
 import type { Log } from './log/log.ts';
-import type { Mesh } from './mesh/mesh.ts';
+import type { ClusterClaim, Mesh } from './mesh/mesh.ts';
 import { type Provisioner, startProvisioner } from './provisioner/provisioner.ts';
 import { keepCertificate } from './tailnet/certificate.ts';
 import { certificateName, hostsOf, needsTailnet, publicHost } from './tailnet/place.ts';
@@ -180,7 +180,7 @@ class TkaServer {
       kubeConfig,
       log,
       clusterInfo: this.#provisioner.clusterInfo,
-      claims: (cluster, apiEndpoint) => this.#mesh?.claims(cluster, apiEndpoint) ?? [],
+      claims: (cluster, apiEndpoint) => this.#claims(cluster, apiEndpoint),
       onJoin: (outcome) => this.#metrics.join(outcome),
     });
     const status = await this.#tailnetStatus();
@@ -242,6 +242,12 @@ class TkaServer {
   /** Returns whether the server is to be a member of the mesh. Without tailscaled it cannot be. */
   #isMember(): boolean {
     return this.#options.config.get('gossip.enabled') && !this.#lacksTailscaled;
+  }
+
+  /** Returns what members of the mesh claim, or undefined while this server does not know them. */
+  #claims(cluster: string, apiEndpoint: string): readonly ClusterClaim[] | undefined {
+    if (!this.#options.config.get('gossip.enabled')) return [];
+    return this.#mesh?.isSettled() ? this.#mesh.claims(cluster, apiEndpoint) : undefined;
   }
 
   /** Waits for tailscaled if the server needs it. Returns undefined if it does not. */
@@ -365,7 +371,10 @@ class TkaServer {
     const loginServer = this.#loginServer;
     const federation = {
       federationKey: () => this.#joined?.keyHash(),
-      ...(loginServer && { joined: () => (loginServer.isReady() ? joinedRows(loginServer.clusters) : undefined) }),
+      // Which of them have a member in the mesh, or are in conflict with one, is not known before.
+      ...(loginServer && {
+        joined: () => (loginServer.isReady() && this.#mesh?.isSettled() ? joinedRows(loginServer.clusters) : undefined),
+      }),
     };
     this.#mesh = await joinMesh({
       config,

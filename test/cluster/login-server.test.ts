@@ -445,6 +445,26 @@ describe.skipIf(absent)('a login server', () => {
       expect(replica.server.clusters.get('prod-eu')?.conflict).toBeUndefined();
     });
 
+    test('until the members of the mesh are known, no cluster joins, and conflicts stay as they are written', async () => {
+      let members: { cluster: string; apiEndpoint: string }[] | undefined;
+      const [replica] = (await login.replicas(1, { members: () => members })) as [LoginReplica];
+      const secret = await login.token('prod-eu');
+      const cluster = new Joiner(login, 'prod-eu');
+      const message = 'the login server does not know the members of the mesh yet';
+      expect(await cluster.join(tokenOfSecret(secret))).toEqual({ ok: false, code: 'unavailable', message });
+      members = [];
+      await cluster.joined(secret);
+      members = [{ cluster: 'prod-eu', apiEndpoint: 'https://elsewhere.example.com' }];
+      await login.clusterIs('prod-eu', (found) => condition(found, 'Conflict')?.reason === 'NameTaken');
+      members = undefined;
+      // Has the replica write the status, with the conflict in it.
+      cluster.statement = { ...cluster.statement, version: '2.0.0' };
+      cluster.dial();
+      await login.clusterIs('prod-eu', (found) => found?.status?.version === '2.0.0');
+      expect(condition(await login.cluster('prod-eu'), 'Conflict')?.status).toBe('True');
+      expect(replica.server.clusters.get('prod-eu')?.conflict).toBe('"prod-eu" is the name of a cluster in the mesh');
+    });
+
     test('a cluster that states another endpoint later is in conflict until spec.apiEndpoint is edited', async () => {
       const replicas = await login.replicas(2);
       const cluster = await joined('prod-eu');

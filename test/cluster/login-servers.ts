@@ -56,7 +56,7 @@ interface LoginSettings {
 
 interface ReplicaSettings {
   readonly access?: Access;
-  readonly members?: () => readonly Member[];
+  readonly members?: () => readonly Member[] | undefined;
 }
 
 /** The cluster of a login server, on an API server of its own. */

@@ -162,6 +162,9 @@ export class KubeAdmission implements Admission {
       keyHash: hash,
     };
     const conflict = clusters.conflict(wish);
+    if (conflict === 'unknown') {
+      return refusal('unavailable', 'the login server does not know the members of the mesh yet');
+    }
     return conflict && refuse(conflict.message);
   }
 

@@ -9,10 +9,12 @@ import {
   type Conflict,
   conflictOf,
   isDirect,
+  type Judged,
   type MeshClaims,
   type OwnCluster,
   ownersOf,
   type Wish,
+  writtenConflict,
 } from './conflicts.ts';
 import type { ClusterStatement, JoinedCluster, JoinedClusters, Tunnel } from './contract.ts';
 import {
@@ -130,7 +132,7 @@ export class Clusters implements JoinedClusters {
   }
 
   /** Returns why a cluster that wants to join may not have its name or its API endpoint. */
-  conflict(wish: Wish): Conflict | undefined {
+  conflict(wish: Wish): Judged {
     const { own, claims } = this.#options;
     return conflictOf(wish, { own: own(), claims, owner: (apiEndpoint) => this.#ownerOf(apiEndpoint) });
   }
@@ -249,6 +251,8 @@ export class Clusters implements JoinedClusters {
   /** Returns why a cluster is not used. `endpoint` is the API endpoint that it stated last. */
   #conflictOf(known: KnownCluster, endpoint: string | undefined): Conflict | undefined {
     const conflict = this.conflict(known);
+    // What another replica has written, or this one before it restarted: the replicas must not write against each other.
+    if (conflict === 'unknown') return writtenConflict(known.object);
     if (conflict !== undefined || endpoint === undefined || endpoint === known.apiEndpoint) return conflict;
     const message = `the cluster states the API endpoint ${endpoint}, and its TkaCluster has ${known.apiEndpoint}`;
     return { reason: 'EndpointChanged', message: `${message}: if that is right, edit spec.apiEndpoint` };

@@ -1,7 +1,7 @@
 // Which joined clusters have a name or an API endpoint that belongs to another cluster.
 import { quoted } from '../../util/text.ts';
 import type { ClusterClaim } from '../mesh/claims.ts';
-import type { KnownCluster } from './objects.ts';
+import type { KnownCluster, TkaCluster } from './objects.ts';
 
 /** The login server's own cluster. */
 export interface OwnCluster {
@@ -10,8 +10,10 @@ export interface OwnCluster {
   readonly apiEndpoint: string | undefined;
 }
 
+const reasons = ['NameTaken', 'EndpointTaken', 'EndpointChanged'] as const;
+
 export interface Conflict {
-  readonly reason: 'NameTaken' | 'EndpointTaken' | 'EndpointChanged';
+  readonly reason: (typeof reasons)[number];
   /** One line for people. */
   readonly message: string;
 }
@@ -19,8 +21,14 @@ export interface Conflict {
 /** What a cluster wants to have. `name` and `apiEndpoint` are checked, `keyHash` is proved. */
 export type Wish = Pick<KnownCluster, 'name' | 'apiEndpoint' | 'keyHash'>;
 
-/** Returns the members of the mesh whose cluster has this name or this API endpoint. */
-export type MeshClaims = (cluster: string, apiEndpoint: string) => readonly ClusterClaim[];
+/**
+ * Returns the members of the mesh whose cluster has this name or this API endpoint. Undefined while this server does not
+ * know the members yet.
+ */
+export type MeshClaims = (cluster: string, apiEndpoint: string) => readonly ClusterClaim[] | undefined;
+
+/** Whether there is a conflict, which depends on members of the mesh that are not known yet. */
+export type Judged = Conflict | 'unknown' | undefined;
 
 /** The names and API endpoints in use. */
 export interface InUse {
@@ -31,7 +39,7 @@ export interface InUse {
 }
 
 /** Returns why a cluster may not have its name or its API endpoint, or undefined. */
-export function conflictOf({ name, apiEndpoint, keyHash }: Wish, { own, claims, owner }: InUse): Conflict | undefined {
+export function conflictOf({ name, apiEndpoint, keyHash }: Wish, { own, claims, owner }: InUse): Judged {
   const nameTaken = (by: string): Conflict => ({ reason: 'NameTaken', message: `"${name}" is the name of ${by}` });
   const endpointTaken = (by: string): Conflict => ({
     reason: 'EndpointTaken',
@@ -39,7 +47,8 @@ export function conflictOf({ name, apiEndpoint, keyHash }: Wish, { own, claims, 
   });
   if (name === own.name.toLowerCase()) return nameTaken("the login server's own cluster");
   if (apiEndpoint === own.apiEndpoint) return endpointTaken("the login server's own cluster");
-  const present = claims(name, apiEndpoint).filter(({ left }) => !left);
+  const claimed = claims(name, apiEndpoint);
+  const present = (claimed ?? []).filter(({ left }) => !left);
   // The servers of a cluster in the mesh may not all name its key yet: one of them is enough.
   const isOther = (members: readonly ClusterClaim[]): boolean =>
     members.length > 0 && !members.some(({ federationKey }) => federationKey === keyHash);
@@ -48,15 +57,23 @@ export function conflictOf({ name, apiEndpoint, keyHash }: Wish, { own, claims, 
     return endpointTaken('a cluster in the mesh');
   }
   const joined = owner(apiEndpoint);
-  return joined === undefined || joined.name === name ? undefined : endpointTaken(`TkaCluster "${joined.name}"`);
+  if (joined !== undefined && joined.name !== name) return endpointTaken(`TkaCluster "${joined.name}"`);
+  return claimed === undefined ? 'unknown' : undefined;
+}
+
+/** Returns the conflict that the status of a TkaCluster has. */
+export function writtenConflict({ status }: TkaCluster): Conflict | undefined {
+  const written = status?.conditions?.find((condition) => condition.type === 'Conflict' && condition.status === 'True');
+  const reason = reasons.find((known) => known === written?.reason);
+  return reason && { reason, message: written?.message ?? '' };
 }
 
 /**
  * Returns whether a member of the mesh is a server of a joined cluster. A member that has left counts too: it stays in
- * the memberlist, and a restart must not make two clusters of one.
+ * the memberlist, and a restart must not make two clusters of one. Returns false while the members are not known.
  */
 export const isDirect = ({ name, apiEndpoint, keyHash }: Wish, claims: MeshClaims): boolean =>
-  claims(name, apiEndpoint).some(({ federationKey }) => federationKey === keyHash);
+  claims(name, apiEndpoint)?.some(({ federationKey }) => federationKey === keyHash) === true;
 
 /** Returns the joined clusters by API endpoint. Of several with the same one, the oldest has it. */
 export function ownersOf(clusters: Iterable<KnownCluster>): ReadonlyMap<string, KnownCluster> {

@@ -54,9 +54,11 @@ export interface Mesh extends AsyncDisposable {
   counts(): MemberCounts;
   /**
    * Returns the members (this one included, and dead ones) whose cluster has this name or this canonical API endpoint,
-   * as of the last round.
+   * as of the last round. Some are missing until `isSettled`.
    */
   claims(cluster: string, apiEndpoint: string): readonly ClusterClaim[];
+  /** Returns whether this member has run for long enough to know the living members. */
+  isSettled(): boolean;
   /** Returns whether this server's record has had this key for long enough that the living members know it. */
   hasAnnounced(federationKey: string): boolean;
   /** Publishes a new record of this server. Throws UsageError if the record is invalid. */
@@ -69,8 +71,9 @@ export interface Mesh extends AsyncDisposable {
 
 const farewellMs = 2000;
 
-// Number of rounds until the living members have read a new record that this member tells them about.
-const announceRounds = 5;
+// Number of rounds until the living members have read a new record that this member tells them about, and until a new
+// member has read theirs.
+const settleRounds = 5;
 
 // Timeout for a page of joined clusters, which has up to 1 MiB.
 const pageMs = 10_000;
@@ -315,7 +318,8 @@ export async function startMesh(options: MeshOptions): Promise<Mesh> {
       claims ??= new Claims(member.members(), member.name);
       return claims.of(cluster, apiEndpoint);
     },
-    hasAnnounced: (key) => key === member.self.record.federationKey && rounds - announcedAt >= announceRounds,
+    isSettled: () => rounds >= settleRounds,
+    hasAnnounced: (key) => key === member.self.record.federationKey && rounds - announcedAt >= settleRounds,
     update(record) {
       stated = record;
       member.update(recordOf());

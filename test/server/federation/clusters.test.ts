@@ -2,6 +2,7 @@
 import { KubeConfig } from '@kubernetes/client-node';
 import { expect, onTestFinished, test } from 'vitest';
 import { Clusters } from '../../../src/server/federation/clusters.ts';
+import type { MeshClaims } from '../../../src/server/federation/conflicts.ts';
 import type { Tunnel } from '../../../src/server/federation/contract.ts';
 import { newKey } from '../../../src/server/federation/keys.ts';
 import type { TkaCluster } from '../../../src/server/federation/objects.ts';
@@ -18,8 +19,8 @@ const object = (version: number, key = publicKey, uid = 'first'): TkaCluster => 
   spec: { publicKey: key, apiEndpoint: 'https://prod-eu.example.com' },
 });
 
-/** Starts with these TkaClusters, when they are listed and watched. */
-async function watching(...items: TkaCluster[]) {
+/** Starts with these TkaClusters. Resolves when they are listed and watched. */
+async function watching(items: TkaCluster[] = [], claims: MeshClaims = () => []) {
   const api = new StandInApi('tkaclusters');
   api.items = items;
   await api.start();
@@ -35,7 +36,7 @@ async function watching(...items: TkaCluster[]) {
     replica: 'tka-0',
     isAlive: () => true,
     own: () => ({ name: 'login', apiEndpoint: undefined }),
-    claims: () => [],
+    claims,
     tellEvicted: async ({ id }) => void told.push(id),
     onEvicted: () => {},
     onListed: () => {},
@@ -77,7 +78,7 @@ test('a cluster whose TkaCluster the watch has not reported is not told that it 
 });
 
 test('a cluster that has joined again is not told that it is evicted when a late watch reports its eviction', async () => {
-  const { api, clusters, told } = await watching(object(1));
+  const { api, clusters, told } = await watching([object(1)]);
   const { tunnel, closed } = tunnelOf('again');
   clusters.opened(tunnel, publicKey);
   api.items = [object(3, publicKey, 'second')];
@@ -91,7 +92,7 @@ test.each([
   ['refuses to answer', 503, {}],
   ['does not serve TkaClusters', 404, {}],
 ])('nobody is told of an eviction while the API server %s', async (_, ...answer) => {
-  const { api, clusters, told } = await watching(object(1));
+  const { api, clusters, told } = await watching([object(1)]);
   const { tunnel, closed } = tunnelOf('unsure');
   clusters.opened(tunnel, publicKey);
   api.items = [];
@@ -106,11 +107,21 @@ test.each([
   ['is being deleted', 'MODIFIED', { ...object(2), metadata: { ...object(2).metadata, deletionTimestamp: 'now' } }],
   ['has another key', 'MODIFIED', object(2, newKey().publicKey)],
 ])('a cluster is told that it is evicted when its TkaCluster %s', async (_, type, next) => {
-  const { api, clusters, told } = await watching(object(1));
+  const { api, clusters, told } = await watching([object(1)]);
   const { tunnel, closed } = tunnelOf('gone');
   clusters.opened(tunnel, publicKey);
   api.items = next === undefined ? [] : [next];
   api.tell(type, next ?? object(2));
   await expect.poll(() => closed, patience).toEqual(['evicted']);
   expect(told).toEqual(['gone']);
+});
+
+test('a conflict that is in the status stays while the members of the mesh are not known', async () => {
+  const message = '"prod-eu" is the name of a cluster in the mesh';
+  const conflict = { type: 'Conflict', status: 'True', reason: 'NameTaken', message, lastTransitionTime: '' } as const;
+  let claims: [] | undefined;
+  const { clusters } = await watching([{ ...object(1), status: { conditions: [conflict] } }], () => claims);
+  expect(clusters.get('prod-eu')?.conflict).toBe(message);
+  claims = [];
+  expect(clusters.get('prod-eu')?.conflict).toBeUndefined();
 });

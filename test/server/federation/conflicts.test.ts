@@ -1,5 +1,11 @@
 import { expect, it } from 'vitest';
-import { conflictOf, isDirect, ownersOf } from '../../../src/server/federation/conflicts.ts';
+import {
+  conflictOf,
+  isDirect,
+  type MeshClaims,
+  ownersOf,
+  writtenConflict,
+} from '../../../src/server/federation/conflicts.ts';
 import { keyHash, newKey } from '../../../src/server/federation/keys.ts';
 import { type KnownCluster, knownCluster, type TkaCluster } from '../../../src/server/federation/objects.ts';
 import { claimsOf, type Member } from './mesh-claims.ts';
@@ -27,10 +33,43 @@ function reason(
   members: readonly Member[] = [],
   clusters: readonly KnownCluster[] = [],
 ): string | undefined {
+  return reasonWith(
+    wanted,
+    claimsOf(() => members),
+    clusters,
+  );
+}
+
+function reasonWith(
+  wanted: ReturnType<typeof wish>,
+  claims: MeshClaims,
+  clusters: readonly KnownCluster[] = [],
+): string | undefined {
   const owners = ownersOf(clusters);
   const owner = (apiEndpoint: string) => owners.get(apiEndpoint);
-  return conflictOf(wanted, { own, claims: claimsOf(() => members), owner })?.reason;
+  const conflict = conflictOf(wanted, { own, claims, owner });
+  return typeof conflict === 'string' ? conflict : conflict?.reason;
 }
+
+it('while the members of the mesh are not known, a name and an endpoint may be taken', () => {
+  const notKnown = claimsOf(() => undefined);
+  expect(reasonWith(wish('a'), notKnown)).toBe('unknown');
+  expect(isDirect(wish('a'), notKnown)).toBe(false);
+  expect(reasonWith(wish('login'), notKnown)).toBe('NameTaken');
+  expect(reasonWith(wish('a'), notKnown, [known('b', 'https://a.example.com')])).toBe('EndpointTaken');
+});
+
+it.each([
+  ['NameTaken', 'True', { reason: 'NameTaken', message: 'taken' }],
+  ['NoConflict', 'False', undefined],
+  ['Invented', 'True', undefined],
+] as const)('the conflict in a status with reason %s and status %s is read again', (reason, status, conflict) => {
+  const lastTransitionTime = '2026-01-01T00:00:00Z';
+  const conditions = [{ type: 'Conflict', status, reason, message: 'taken', lastTransitionTime }] as const;
+  const cluster = object('a', 'https://a.example.com');
+  expect(writtenConflict({ ...cluster, status: { conditions } })).toEqual(conflict);
+  expect(writtenConflict(cluster)).toBeUndefined();
+});
 
 it('a name and an endpoint that no other cluster has are free', () => {
   const others: Member[] = [{ cluster: 'other', apiEndpoint: 'https://other.example.com' }];

@@ -5,11 +5,11 @@ import type { MemberRecord } from '../../../src/server/mesh/member.ts';
 
 export type Member = Pick<MemberRecord, 'apiEndpoint'> & Partial<MemberRecord>;
 
-/** Returns the claims of members as they are at each call. */
+/** Returns the claims of members as they are at each call. Undefined: they are not known. */
 export const claimsOf =
-  (members: () => readonly Member[]): MeshClaims =>
+  (members: () => readonly Member[] | undefined): MeshClaims =>
   (cluster, apiEndpoint) => {
-    const known = members().map((member, i) => ({
+    const known = members()?.map((member, i) => ({
       name: `member-${i}`,
       record: {
         server: `https://member-${i}.example.com`,
@@ -22,5 +22,5 @@ export const claimsOf =
       state: 'healthy' as const,
       lastSeen: 0,
     }));
-    return new Claims(known, 'member-0').of(cluster, apiEndpoint);
+    return known && new Claims(known, 'member-0').of(cluster, apiEndpoint);
   };

@@ -489,6 +489,7 @@ describe('members on loopback', () => {
     const hash = 'n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg';
     let own: string | undefined;
     const login = await member('login', { key, record: named('home') });
+    expect(login.isSettled()).toBe(false);
     const bootstrapPeers = [`${host}:${login.port}`];
     const both = await member('both', { key, record: named('both'), bootstrapPeers, federationKey: () => own });
     const claims = (name: string, endpoint = 'https://elsewhere.example.com') =>
@@ -500,6 +501,7 @@ describe('members on loopback', () => {
     expect(claims('new', 'https://api.both.example.com')).toEqual(claims('both'));
     expect(claims('both', 'https://api.both.example.com')).toHaveLength(1);
     expect(claims('new')).toEqual([]);
+    await expect.poll(() => login.isSettled(), { timeout: 30_000 }).toBe(true);
     expect(both.hasAnnounced(hash)).toBe(false);
     own = hash;
     await expect.poll(() => both.hasAnnounced(hash), { timeout: 30_000 }).toBe(true);
