@@ -778,6 +778,31 @@ describe.skipIf(absent)('a login server', () => {
     });
   });
 
+  test('a replica whose Lease was created without an answer goes on with it', async () => {
+    const kube = login.serverKube();
+    let lost = 0;
+    const lossy: Kube = {
+      ...kube,
+      create: async (...call) => {
+        await kube.create(...call);
+        lost++;
+        throw new Error('the connection was closed before the answer');
+      },
+    };
+    const times = { renewMs: 100, aliveMs: 3_000 };
+    const one = new Replicas({ kube: lossy, log: silent, name: 'tka-0', times });
+    const two = new Replicas({ kube, log: silent, name: 'tka-1', times });
+    try {
+      await expect.poll(() => [one.count(), two.count()], { timeout: 20_000 }).toEqual([2, 2]);
+      expect(lost).toBe(1);
+      await one.stop();
+      expect(await login.kube.get(federationPaths.leases('login-server.tka-0'))).toBeUndefined();
+    } finally {
+      await Promise.all([one.stop(), two.stop()]);
+      kube.close();
+    }
+  });
+
   test('a Lease that a killed replica left behind counts for no replica, and is removed', async () => {
     const left = 'login-server.tka-9-000000';
     await login.kube.create(federationPaths.leases(), {

@@ -118,9 +118,10 @@ export class Replicas {
       leaseDurationSeconds: Math.max(1, Math.round(this.#aliveMs / 1000)),
       renewTime: microTime(),
     };
+    const renew = () => kube.patch<Lease>(federationPaths.leases(mark + name), { spec });
     if (this.#exists) {
       try {
-        await kube.patch<Lease>(federationPaths.leases(mark + name), { spec });
+        await renew();
         return;
       } catch (error) {
         if (!isStatus(error, 404)) throw error;
@@ -129,7 +130,13 @@ export class Replicas {
     }
     const metadata = { name: mark + name };
     const lease = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata, spec };
-    await kube.create<Lease>(federationPaths.leases(), lease);
+    try {
+      await kube.create<Lease>(federationPaths.leases(), lease);
+    } catch (error) {
+      if (!isStatus(error, 409)) throw error;
+      // This replica created it, and the answer was lost: no other one has this name.
+      await renew();
+    }
     this.#exists = true;
   }
 
