@@ -328,6 +328,7 @@ class TkaServer {
       loginApi({
         clusters: loginServer.clusters,
         isReady: () => loginServer.isReady(),
+        isStale: () => loginServer.isStale(),
         primary: loginServer.primary,
         assert: (asserted) => loginServer.assert(asserted),
         log,

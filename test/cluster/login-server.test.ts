@@ -554,9 +554,10 @@ describe.skipIf(absent)('a login server', () => {
       expect(await admission.dial(dial)).toMatchObject({ ok: false, code: 'unavailable' });
     });
 
-    test('tunnels stay, and known clusters get new ones, while the API server is away', async () => {
+    test('tunnels stay, and known clusters get new ones, while the API server is away; after a time, what is known is stale', async () => {
       const relay = await startRelay(login.api.server);
-      const [replica] = (await login.replicas(1, { access: { ...login.api, server: relay.url } })) as [LoginReplica];
+      const access = { ...login.api, server: relay.url };
+      const [replica] = (await login.replicas(1, { access, staleMs: 2_000 })) as [LoginReplica];
       try {
         const cluster = await joined('prod-eu');
         cluster.dial('0');
@@ -564,8 +565,10 @@ describe.skipIf(absent)('a login server', () => {
         relay.cut();
         cluster.dial('1');
         await expect.poll(() => replica.server.clusters.get('prod-eu')?.tunnels.length, { timeout: 20_000 }).toBe(2);
+        await expect.poll(() => replica.server.isStale(), { timeout: 20_000 }).toBe(true);
         await relay.heal();
         await login.clusterIs('prod-eu', (found) => found?.status?.connected);
+        await expect.poll(() => replica.server.isStale(), { timeout: 60_000 }).toBe(false);
       } finally {
         await replica.stop();
         relay.close();

@@ -57,6 +57,7 @@ interface LoginSettings {
 interface ReplicaSettings {
   readonly access?: Access;
   readonly members?: () => readonly Member[] | undefined;
+  readonly staleMs?: number;
 }
 
 /** The cluster of a login server, on an API server of its own. */
@@ -167,7 +168,7 @@ export class LoginCluster {
       log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
       clusterInfo: async () => ({ server_url: 'https://login-api.example.com' }),
       claims: claimsOf(settings.members ?? (() => [])),
-      times,
+      times: { ...times, ...(settings.staleMs !== undefined && { staleMs: settings.staleMs }) },
     });
     if (server === undefined) throw new Error('federation.listen is set');
     const replica: LoginReplica = {

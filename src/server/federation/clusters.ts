@@ -111,6 +111,11 @@ export class Clusters implements JoinedClusters {
     return this.#watched.problem();
   }
 
+  /** Returns the milliseconds since the API server last reported anything about TkaClusters. */
+  silentMs(): number {
+    return this.#watched.silentMs();
+  }
+
   /** Returns a cluster in its checked form. */
   known(name: string): KnownCluster | undefined {
     return this.#known.get(name);

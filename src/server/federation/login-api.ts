@@ -27,6 +27,8 @@ export interface LoginApiOptions {
   readonly clusters: JoinedClusters;
   /** Returns whether all joined clusters are known. Default: they always are. */
   readonly isReady?: () => boolean;
+  /** Returns whether what is known about joined clusters is too old for sign-ins. Default: it never is. */
+  readonly isStale?: () => boolean;
   /** The name of the login server's own cluster. */
   readonly primary: string;
   /** Returns a signed assertion (assertion.ts). Without a role, it ends the access that its caller has. */
@@ -137,6 +139,10 @@ class JoinedApi implements JoinedAccess {
   /** Throws a Refusal if nobody can sign in to the cluster now. */
   #mustSignIn(caller: Caller): void {
     this.#mustBeUsable(caller);
+    if (this.#options.isStale?.() === true) {
+      const why = 'the login server cannot reach its Kubernetes API';
+      throw unavailable(`sign-ins to cluster ${quoted(this.name)} may be suspended: ${why}`);
+    }
     if (this.#cluster?.suspended !== true) return;
     const advice = [`ask the operator of the login server: kubectl get tkaclusters -n tka-federation ${this.name}`];
     throw new Refusal(403, { message: `sign-ins to cluster ${quoted(this.name)} are suspended`, advice });

@@ -33,7 +33,7 @@ export interface LoginServerOptions {
   /** Called when a request to join was decided. */
   readonly onJoin?: ((outcome: 'joined' | 'rejected') => void) | undefined;
   /** For tests. */
-  readonly times?: (TunnelTimes & StatusTimes & ReplicaTimes) | undefined;
+  readonly times?: (TunnelTimes & StatusTimes & ReplicaTimes & { readonly staleMs?: number }) | undefined;
 }
 
 /** One request of one caller through a tunnel. Without a caller: an eviction. */
@@ -52,6 +52,8 @@ export interface LoginServer {
   assert(asserted: Asserted): Promise<string>;
   /** Returns whether all joined clusters are known. */
   isReady(): boolean;
+  /** Returns whether the list of joined clusters is too old for sign-ins: one may be suspended or evicted by now. */
+  isStale(): boolean;
   /** Returns why clusters may not be able to join or connect, or undefined. */
   problem(): string | undefined;
   /** Returns the port for tunnels, or undefined while the server does not listen. */
@@ -64,6 +66,8 @@ export interface LoginServer {
 const retryMs = 5_000;
 const evictMs = 5_000;
 const endpointMs = 60_000;
+// Longer than an API server is away while it restarts. A watch is confirmed at least every 20 s.
+const staleMs = 120_000;
 
 /** Starts the login server's side, or returns undefined if `federation.listen` is not set. Waits for nothing. */
 export function startLoginServer(options: LoginServerOptions): LoginServer | undefined {
@@ -171,6 +175,10 @@ class KubeLoginServer implements LoginServer {
 
   isReady(): boolean {
     return this.#listener !== undefined;
+  }
+
+  isStale(): boolean {
+    return this.clusters.silentMs() > (this.#options.times?.staleMs ?? staleMs);
   }
 
   problem(): string | undefined {

@@ -194,12 +194,12 @@ const signed: LoginApiOptions['assert'] = ({ tunnel: { id, cluster }, method, pa
 async function loginServer(
   caller: StandInCaller | undefined,
   clusters: readonly JoinedCluster[],
-  more: Partial<Pick<LoginApiOptions, 'patienceMs' | 'assert' | 'isReady'>> & {
+  more: Partial<Pick<LoginApiOptions, 'patienceMs' | 'assert' | 'isReady' | 'isStale'>> & {
     readonly members?: readonly MemberRow[];
     readonly limits?: CallerLimits;
   } = {},
 ): Promise<Seen> {
-  const { patienceMs, assert = signed, isReady = () => true, members, limits } = more;
+  const { patienceMs, assert = signed, isReady = () => true, isStale = () => false, members, limits } = more;
   const seen: Seen = { answered: [], decided: [], log: [], port: 0 };
   const tailscaled = await startTailscaled({ whois: () => caller });
   onTestFinished(() => tailscaled.close());
@@ -217,6 +217,7 @@ async function loginServer(
       primary: 'login-eu',
       assert,
       isReady,
+      isStale,
       log,
       ...(patienceMs !== undefined && { patienceMs }),
     }),
@@ -499,6 +500,22 @@ describe('the state of a cluster', () => {
         json: { message: 'cluster "prod-eu" is not connected to this login server' },
       });
     }
+  });
+
+  test('perhaps suspended, because what is known is old: no sign-ins and no tokens, but a logout', async () => {
+    const { tunnel, asked } = await joinedServer();
+    await loginServer(alice, [cluster({ tunnels: [tunnel] })], { isStale: () => true });
+    const why = 'the login server cannot reach its Kubernetes API';
+    const message = `sign-ins to cluster "prod-eu" may be suspended: ${why}`;
+    for (const call of ['POST /login', 'GET /login', 'GET /kubeconfig']) {
+      expect(await observe(call), call).toMatchObject({
+        status: 503,
+        headers: { 'retry-after': '1' },
+        json: { message },
+      });
+    }
+    expect(await observe('POST /logout')).toMatchObject({ status: 200 });
+    expect(asked.map(({ call }) => call)).toEqual(['POST /logout']);
   });
 
   test('suspended: no sign-ins and no tokens, but a logout', async () => {
