@@ -269,7 +269,7 @@ describe.skipIf(absent !== undefined)('the chart', () => {
     });
     expect(login.pod.volumes).toContainEqual({
       name: 'federation-certificate',
-      secret: { secretName: 'join-certificate' },
+      secret: { secretName: 'join-certificate', optional: true },
     });
     const joined = await helm.render(valuesOf('a joined cluster without Tailscale'));
     const [server] = podOf(joined).containers;
