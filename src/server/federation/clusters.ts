@@ -197,6 +197,8 @@ export class Clusters implements JoinedClusters {
     if (before !== undefined && before.publicKey !== known?.publicKey) this.#options.onEvicted(name, before.keyHash);
     const { tunnels = new Map<Tunnel, string>() } = this.#memories.get(name) ?? {};
     const strange = [...tunnels].filter(([, key]) => key !== known?.publicKey);
+    // No request goes there any more.
+    for (const [tunnel] of strange) tunnels.delete(tunnel);
     if (strange.length > 0) this.#evict(name, strange, before?.object);
     if (known !== undefined) {
       this.#status.add(name);

@@ -116,6 +116,21 @@ test.each([
   expect(told).toEqual(['gone']);
 });
 
+test('no request goes through the tunnels of the old key from the moment that a cluster has another one', async () => {
+  const { api, clusters } = await watching([object(1)]);
+  const { tunnel, closed } = tunnelOf('old');
+  clusters.opened(tunnel, publicKey);
+  expect(clusters.get('prod-eu')?.tunnels).toEqual([tunnel]);
+  const { publicKey: other } = newKey();
+  api.items = [object(2, other)];
+  api.tell('MODIFIED', object(2, other));
+  await expect.poll(() => clusters.known('prod-eu')?.publicKey, patience).toBe(other);
+  expect(clusters.get('prod-eu')?.tunnels).toEqual([]);
+  await expect.poll(() => closed, patience).toEqual(['evicted']);
+  // This stand-in for a tunnel stays open.
+  expect(clusters.get('prod-eu')?.tunnels).toEqual([]);
+});
+
 test('a conflict that is in the status stays while the members of the mesh are not known', async () => {
   const message = '"prod-eu" is the name of a cluster in the mesh';
   const conflict = { type: 'Conflict', status: 'True', reason: 'NameTaken', message, lastTransitionTime: '' } as const;
