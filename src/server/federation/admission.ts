@@ -10,6 +10,7 @@ import type { Admission, DialAnswer, DialRequest, JoinAnswer, JoinRequest, Refus
 import type { JoinTokens } from './join-tokens.ts';
 import { keyHash } from './keys.ts';
 import { apiVersion, endpointLimit, federationPaths, knownCluster, type Secret, type TkaCluster } from './objects.ts';
+import { networkOf } from './strangers.ts';
 
 export interface AdmissionOptions {
   readonly kube: Kube;
@@ -30,15 +31,17 @@ export const clusterLimit = 1_000;
 
 // How often to start over when another replica changes the same objects.
 const attempts = 5;
-// Reads of TkaClusters that the watch does not know, per second and at once. Strangers can dial with any name.
-const readsPerSecond = 10;
-const readsAtOnce = 50;
+// Reads of TkaClusters that the watch does not know, per second and at once: for one address, and for all. Strangers can
+// dial with any name.
+const reads = { perSecond: 10, burst: 50 };
+const allReads = { perSecond: 50, burst: 250 };
 // Handshakes that are not tunnels yet.
 const pendingLimit = 1_024;
 
 export class KubeAdmission implements Admission {
   readonly #options: AdmissionOptions;
-  readonly #reads = new Buckets(readsPerSecond, readsAtOnce, 1);
+  readonly #reads = new Buckets(reads.perSecond, reads.burst);
+  readonly #allReads = new Buckets(allReads.perSecond, allReads.burst, 1);
   // By cluster and tunnel: the key that was proved in the handshake.
   readonly #pending = new Map<string, string>();
 
@@ -62,7 +65,7 @@ export class KubeAdmission implements Admission {
     const { log } = this.#options;
     const { cluster: name, publicKey, tunnel } = request;
     try {
-      const refused = await this.#refusalOf(name, publicKey);
+      const refused = await this.#refusalOf(request);
       if (refused !== undefined) return refused;
       this.#remember(`${name} ${tunnel}`, publicKey);
       return { ok: true };
@@ -89,10 +92,12 @@ export class KubeAdmission implements Admission {
   }
 
   /** Returns why a cluster gets no tunnel. Throws a KubeError. */
-  async #refusalOf(name: string, publicKey: string): Promise<Refused | undefined> {
+  async #refusalOf({ cluster: name, publicKey, address }: DialRequest): Promise<Refused | undefined> {
     const { kube, clusters } = this.#options;
     if (clusters.known(name)?.publicKey === publicKey) return undefined;
-    if ('overMs' in this.#reads.take('', 0)) return refusal('unavailable', 'the login server is busy');
+    if ('overMs' in this.#reads.take(networkOf(address), 0) || 'overMs' in this.#allReads.take('', 0)) {
+      return refusal('unavailable', 'the login server is busy');
+    }
     // "Evicted" ends sign-ins at the joined server, so the watch is not enough: it may be late.
     const object = await readCluster(kube, name);
     if (object === undefined || object.metadata.deletionTimestamp !== undefined) {
