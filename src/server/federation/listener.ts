@@ -3,13 +3,13 @@
 import { createServer, type TLSSocket } from 'node:tls';
 import { systemCode } from '../../util/errors.ts';
 import { listen } from '../http/listen.ts';
-import type { Log } from '../log/log.ts';
+import { type Log, Seldom } from '../log/log.ts';
 import { type Pair, readPair, watchPair } from './certificate-files.ts';
 import type { Tunnel } from './contract.ts';
 import { HandshakeFailure, receive } from './handshake.ts';
 import { defaultTimes, type EndCode } from './link.ts';
 import type { Counts, ListenOptions, TunnelListener } from './options.ts';
-import { Strangers } from './strangers.ts';
+import { networkOf, Strangers } from './strangers.ts';
 import { LoginTunnel } from './tunnel.ts';
 
 /** Maximum number of tunnels of one cluster, and of connections. */
@@ -17,6 +17,8 @@ const tunnelLimit = 16;
 const connectionLimit = 4_096;
 // Many clusters may come through one address, that of a load balancer.
 const strangerLimits = { all: 64, perAddress: 32, perSecond: 100, burst: 500 };
+// Warnings in a minute that connections without a tunnel can cause.
+const warningLimit = 20;
 // What is left of a request's time when the server stops.
 const stopMs = 5_000;
 
@@ -96,8 +98,9 @@ async function welcome(socket: TLSSocket, tunnels: Tunnels, options: ListenOptio
     socket.destroySoon();
     const code = error instanceof HandshakeFailure ? error.code : 'broken';
     tunnels.refuse(code);
-    // The others can be caused by anyone, as often as they like.
-    const level: keyof Log = ['clock', 'signature', 'rejected', 'evicted'].includes(code) ? 'warn' : 'debug';
+    // Anyone can cause these as often as they like, and name any cluster in them.
+    const isOdd = ['clock', 'signature', 'rejected', 'evicted'].includes(code);
+    const level: keyof Log = isOdd && tunnels.warned.is(`${code} ${networkOf(address)}`) ? 'warn' : 'debug';
     log[level]({ err: error, address, code }, 'refused a connection for a tunnel');
     return false;
   }
@@ -121,6 +124,8 @@ class Tunnels {
   readonly #refused: Record<string, number> = {};
   /** Tunnels that are open or about to close. */
   readonly #all = new Set<LoginTunnel>();
+  /** What was warned of in the last minute. */
+  readonly warned = new Seldom(warningLimit);
   #opened = 0;
   #isClosed = false;
 

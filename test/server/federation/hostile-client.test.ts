@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest';
 import { newKey, sign, verify } from '../../../src/server/federation/keys.ts';
 import { networkOf } from '../../../src/server/federation/strangers.ts';
 import { until } from '../../fixtures/wait.ts';
-import { authority, fields, files, joined, login, loginKey, OpenAdmission, ownKey } from './fixture.ts';
+import { authority, fields, files, joined, logged, login, loginKey, OpenAdmission, ownKey } from './fixture.ts';
 import { closed as closing, exporterOf, helloOf, id, type RawClient, rawClient, transcript, upgrade } from './wire.ts';
 
 test('the handshake as it is written down', async () => {
@@ -127,6 +127,18 @@ describe('proves nothing:', () => {
 
   test("another cluster's key", () => refused((client, lines) => client.prove(lines, newKey())));
   test('a signature for other messages', () => refused((client, lines) => client.prove([...lines].reverse())));
+  test('a warning for one network is logged once a minute, whatever it sends', async () => {
+    const { listener } = await login();
+    for (const cluster of ['alpha', 'beta', 'gamma']) {
+      const client = await rawClient(listener.port);
+      const lines = await client.hello(helloOf({ cluster }));
+      client.prove([...lines].reverse());
+      await client.closed();
+    }
+    await until('all are counted', () => listener.counts().refused.signature === 3);
+    const refusals = logged.filter((line) => line.endsWith(' refused a connection for a tunnel'));
+    expect(refusals.map((line) => line.split(' ', 1)[0])).toEqual(['warn', 'debug', 'debug']);
+  });
   test('a signature without the last message', () => refused((client, lines) => client.prove(lines.slice(0, 2))));
   test('a signature for the other side', () =>
     refused((client, lines) => {
