@@ -68,7 +68,7 @@ class JoinedApi implements JoinedAccess {
     this.#turns = turns;
     this.#cluster = options.clusters.get(request.cluster);
     if (options.isReady?.() === false)
-      this.problem = unavailable('the login server does not know its joined clusters yet');
+      this.problem = unavailable('the login server is not ready for its joined clusters yet');
     this.signIns = this.#signIns();
   }
 

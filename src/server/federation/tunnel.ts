@@ -116,7 +116,7 @@ export class LoginTunnel implements Tunnel {
     if (!/^[\w.:-]{1,64}$/.test(id)) throw new TunnelError('the ID of the request is invalid');
     if (!this.#link.isOpen) throw new TunnelError('the tunnel is closed');
     if (this.#running >= streamLimit) throw new TunnelError(`there are ${streamLimit} requests already`);
-    if (signal.aborted) throw new TunnelError('the caller is gone');
+    if (signal.aborted) throw new TunnelError(whyAborted(signal));
     this.#running++;
     this.#link.expect(headerLimit);
     const headers = { ':method': method, ':path': path, 'tka-assertion': assertion, 'tka-request': id };
@@ -139,7 +139,7 @@ export class LoginTunnel implements Tunnel {
         this.#link.end('protocol', why);
       };
       const late = setTimeout(() => give(`no complete answer within ${seconds(this.#requestMs)}`), this.#requestMs);
-      const abort = (): void => give('the caller is gone');
+      const abort = (): void => give(whyAborted(signal));
       signal.addEventListener('abort', abort, { once: true });
       let head: Pick<TunnelAnswer, 'status' | 'headers'> | undefined;
       let expected: number | undefined;
@@ -180,6 +180,10 @@ export class LoginTunnel implements Tunnel {
     });
   }
 }
+
+/** Returns why a request is given up: AbortSignal.timeout has a reason of its own. */
+const whyAborted = ({ reason }: AbortSignal): string =>
+  reason instanceof Error && reason.name === 'TimeoutError' ? 'no complete answer in time' : 'the caller is gone';
 
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 

@@ -4,7 +4,7 @@ import { connect, type TLSSocket } from 'node:tls';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type Tunnel, TunnelError } from '../../../src/server/federation/contract.ts';
 import { introduceToDial } from '../../../src/server/federation/handshake.ts';
-import { ask, authority, joined, type Login, login, loginKey, ownKey, statement } from './fixture.ts';
+import { ask, authority, joined, type Login, login, loginKey, ownKey, request, statement } from './fixture.ts';
 import { block, endHeaders, endStream, frame, headOf, RawPeer, type, uint32 } from './frames.ts';
 import { closed } from './wire.ts';
 
@@ -307,6 +307,14 @@ test('no more than 64 requests wait at once, and the others fail at once', async
   expect(new Set(await Promise.all(waiting))).toEqual(new Set([late]));
   // Their places are free again.
   expect(await failure(tunnel)).toBe(late);
+});
+
+test('a request whose time is over does not say that its caller is gone', async () => {
+  const tunnel = await hostile(() => {});
+  const why = 'no complete answer in time';
+  await expect(tunnel.request(request, AbortSignal.timeout(20))).rejects.toThrow(why);
+  const over = AbortSignal.abort(new DOMException('', 'TimeoutError'));
+  await expect(tunnel.request(request, over)).rejects.toThrow(why);
 });
 
 test('a request ends when its caller is gone', async () => {

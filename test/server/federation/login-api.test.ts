@@ -481,7 +481,7 @@ describe('the state of a cluster', () => {
         expect(await observe(call), call).toMatchObject({
           status: 503,
           headers: { 'retry-after': '1' },
-          json: { message: 'the login server does not know its joined clusters yet' },
+          json: { message: 'the login server is not ready for its joined clusters yet' },
         });
       }
       expect(answered.map(({ caller }) => caller?.login)).toEqual(Array(6).fill('alice@example.com'));
