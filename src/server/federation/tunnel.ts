@@ -27,6 +27,8 @@ import type { TunnelTimes } from './options.ts';
 // Interim answers (1xx) are ignored. There is no reason for many.
 const interimLimit = 8;
 const headerValueLimit = 1024;
+// Not the name of the cluster: some DNS labels are no hosts of a URL (`99999999999`).
+const authority = 'https://joined-cluster.invalid';
 const assertionLimit = 8 * 1024;
 // Megabytes. Bodies do not count, because they are read at once.
 const loginOptions = { ...sessionOptions, maxSessionMemory: 4 };
@@ -64,7 +66,7 @@ export class LoginTunnel implements Tunnel {
     this.statement = statement;
     this.keys = keys;
     this.#requestMs = times.requestMs;
-    this.#session = connect(`https://${cluster}`, { ...loginOptions, createConnection: () => socket });
+    this.#session = connect(authority, { ...loginOptions, createConnection: () => socket });
     this.#link = new Link(this.#session, socket, {
       times,
       payload: () => newsPayload(news()),

@@ -42,6 +42,17 @@ test('a request passes through the tunnel, and its answer comes back', async () 
   });
 });
 
+test.each(['99999999999', '0xfffffffff'])(
+  'a cluster of the name %s, which is no host of a URL, has tunnels',
+  async (cluster) => {
+    const { endpoint, next } = await login();
+    joined(endpoint, { cluster });
+    const tunnel = await next();
+    expect(tunnel.cluster).toBe(cluster);
+    expect((await ask(tunnel)).status).toBe(200);
+  },
+);
+
 test('the largest answer passes', async () => {
   const body = 'x'.repeat(tunnelBodyLimit);
   const { endpoint, next } = await login();
