@@ -417,6 +417,19 @@ describe.skipIf(absent)('a login server', () => {
         .toEqual([expect.stringMatching(/^Warning Conflict /)]);
     });
 
+    test('a cluster that wants the API endpoint of another joined cluster is not told its name; the Event has it', async () => {
+      await login.replicas(1);
+      await joined('first');
+      const secret = await login.token('a');
+      const cluster = new Joiner(login, 'a');
+      cluster.statement = { ...cluster.statement, apiEndpoint: 'https://first.example.com' };
+      const message = 'the API endpoint "https://first.example.com" belongs to another joined cluster';
+      expect(await cluster.join(tokenOfSecret(secret))).toEqual({ ok: false, code: 'rejected', message });
+      await expect
+        .poll(() => login.events(secret.metadata.name), { timeout: 20_000 })
+        .toEqual([expect.stringMatching(/ belongs to TkaCluster "first"$/)]);
+    });
+
     test('a cluster whose key a member of the mesh names may have that name and endpoint', async () => {
       const key = newKey();
       const member = {

@@ -1477,7 +1477,7 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'names and API endpoints of other clusters are rejected',
     file: 'src/server/federation/admission.ts',
-    find: 'return conflict && refuse(conflict.message);',
+    find: 'return conflict && refuse(conflict.message, conflict.told);',
     replace: 'return undefined;',
     tests: loginServer,
   },

@@ -145,12 +145,12 @@ export class KubeAdmission implements Admission {
     const { clusters } = this.#options;
     const { cluster: name, publicKey, statement, address } = request;
     const known = existing && knownCluster(existing);
-    const refuse = (why: string): Refused => {
+    const refuse = (why: string, told = why): Refused => {
       const note = `refused a server at ${address} with the token of Secret ${secret.metadata.name}: ${why}`;
       const about = { type: 'Warning', reason: 'Conflict', action: 'JoinCluster', note } as const;
       this.#options.events.tell({ apiVersion: 'v1', kind: 'Secret', metadata: secret.metadata }, about);
       if (existing !== undefined) this.#tell(existing, 'Warning', 'Conflict', note);
-      return refusal('rejected', why);
+      return refusal('rejected', told);
     };
     if (typeof known === 'string') return refuse(`the TkaCluster "${name}" cannot be used: ${known}`);
     if (known !== undefined && known.publicKey !== publicKey) {
@@ -170,7 +170,7 @@ export class KubeAdmission implements Admission {
     if (conflict === 'unknown') {
       return refusal('unavailable', 'the login server does not know the members of the mesh yet');
     }
-    return conflict && refuse(conflict.message);
+    return conflict && refuse(conflict.message, conflict.told);
   }
 
   /** Returns the new TkaCluster, or undefined if there is one of this name already. Throws a KubeError. */

@@ -16,6 +16,8 @@ export interface Conflict {
   readonly reason: (typeof reasons)[number];
   /** One line for people. */
   readonly message: string;
+  /** What the cluster itself may know, if that is less. */
+  readonly told?: string;
 }
 
 /** What a cluster wants to have. `name` and `apiEndpoint` are checked, `keyHash` is proved. */
@@ -57,7 +59,9 @@ export function conflictOf({ name, apiEndpoint, keyHash }: Wish, { own, claims, 
     return endpointTaken('a cluster in the mesh');
   }
   const joined = owner(apiEndpoint);
-  if (joined !== undefined && joined.name !== name) return endpointTaken(`TkaCluster "${joined.name}"`);
+  if (joined !== undefined && joined.name !== name) {
+    return { ...endpointTaken(`TkaCluster "${joined.name}"`), told: endpointTaken('another joined cluster').message };
+  }
   return claimed === undefined ? 'unknown' : undefined;
 }
 

@@ -82,6 +82,15 @@ it('a name and an endpoint that no other cluster has are free', () => {
   ).toBe(false);
 });
 
+it('a cluster is not told which joined cluster has the API endpoint that it wants', () => {
+  const owner = () => known('b', 'https://a.example.com');
+  expect(conflictOf(wish('a'), { own, claims: () => [], owner })).toEqual({
+    reason: 'EndpointTaken',
+    message: 'the API endpoint "https://a.example.com" belongs to TkaCluster "b"',
+    told: 'the API endpoint "https://a.example.com" belongs to another joined cluster',
+  });
+});
+
 it("the login server's own name and endpoint are taken", () => {
   expect(reason(wish('login'))).toBe('NameTaken');
   expect(reason(wish('a', own.apiEndpoint))).toBe('EndpointTaken');
