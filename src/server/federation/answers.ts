@@ -94,7 +94,7 @@ export function readRefusal(answer: TunnelAnswer, name: string): Refusal {
   if (words === undefined) throw new InvalidAnswer(`HTTP ${status} without a reason`);
   // Only the message and the advice pass: a missing grant is for the login server to state.
   const message = `cluster ${quoted(name)} ${status >= 500 ? 'failed' : 'refused'}`;
-  const advice = words.advice.slice(0, 16);
+  const advice = words.advice.slice(0, 16).map((line) => `cluster ${quoted(name)} advises: ${line}`);
   const body: ErrorBody = { message, ...(advice.length > 0 && { advice }), cause: { message: words.message } };
   const seconds = /^[0-9]{1,2}$/.test(headers['retry-after'] ?? '') ? Number(headers['retry-after']) : 1;
   const mayRetry = status === 429 || status === 503;

@@ -334,7 +334,8 @@ describe('a joined cluster', () => {
     expect(status).toBe(422);
     expect(json).toEqual({
       message: 'cluster "prod-eu" refused',
-      advice,
+      // These words come from outside.
+      advice: ['cluster "prod-eu" advises: ask the administrator to create the ClusterRole "view"'],
       cause: { message: 'the role "view" does not exist in this cluster: not [2J found' },
     });
     expect(answered[0]?.refusal).toMatch(/^cluster "prod-eu" refused: the role "view" does not exist/);
