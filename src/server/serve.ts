@@ -194,8 +194,7 @@ class TkaServer {
   async stop(): Promise<void> {
     this.#stopping.abort(new Error('the server is stopping'));
     await Promise.all([this.#mesh?.leave(), this.#api.drain(drainMs), this.#joined?.stop()]);
-    await this.#loginServer?.stop();
-    await this.#provisioner?.stop();
+    await Promise.all([this.#loginServer?.stop(), this.#provisioner?.stop()]);
     await this.#traces?.stop();
     await this.#closeAdmin?.();
     if (this.#health !== undefined) await drain(this.#health, 1_000);
