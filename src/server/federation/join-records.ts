@@ -27,6 +27,8 @@ export interface JoinRecord {
   readonly membership: Membership | undefined;
   /** The hash of the join Secret that must not be used again, because the login server has evicted the cluster. */
   readonly evicted: string | undefined;
+  /** Whether the cluster has left a login server for another one of the same name, and has not joined that one yet. */
+  readonly isSettling: boolean;
   /** Why the Secret cannot be used. */
   readonly problem: string | undefined;
   /** The version of the Secret that was read. Undefined if there is none. */
@@ -67,6 +69,7 @@ export const infoName = 'tka-cluster-info';
 export const statusName = 'tka-join-status';
 const hashKey = 'tka-join.hash';
 const evictedKey = 'tka-join.evicted';
+const settlingKey = 'tka-join.settling';
 
 /** Reads and writes both Secrets. All calls throw a KubeError. */
 export class JoinRecords {
@@ -79,9 +82,7 @@ export class JoinRecords {
   /** Returns what tka-cluster-info says. */
   async read(): Promise<JoinRecord> {
     const found = await this.#kube.get<Secret>(federationPaths.secrets(infoName));
-    return found === undefined
-      ? { key: undefined, membership: undefined, evicted: undefined, problem: undefined, version: undefined }
-      : recordOf(found);
+    return found === undefined ? nothing : recordOf(found);
   }
 
   /**
@@ -91,7 +92,11 @@ export class JoinRecords {
   async write(
     old: JoinRecord,
     key: FederationKey,
-    { membership, evicted }: { readonly membership?: Membership; readonly evicted?: string },
+    {
+      membership,
+      evicted,
+      isSettling,
+    }: { readonly membership?: Membership; readonly evicted?: string; readonly isSettling?: boolean },
   ): Promise<JoinRecord> {
     const texts = {
       privateKey: writeKeys([key]),
@@ -101,6 +106,7 @@ export class JoinRecords {
       primaryPublicKey: membership?.keys.join('\n'),
       [hashKey]: membership?.hash,
       [evictedKey]: evicted,
+      [settlingKey]: isSettling ? 'true' : undefined,
     };
     return recordOf(await this.#put(infoName, old.version, texts));
   }
@@ -151,6 +157,15 @@ export class JoinRecords {
   }
 }
 
+const nothing: JoinRecord = {
+  key: undefined,
+  membership: undefined,
+  evicted: undefined,
+  isSettling: false,
+  problem: undefined,
+  version: undefined,
+};
+
 function recordOf(secret: Secret): JoinRecord {
   const texts = textsOf(secret);
   const version = secret.metadata.resourceVersion;
@@ -160,14 +175,14 @@ function recordOf(secret: Secret): JoinRecord {
     [key] = readKeys(texts.get('privateKey') ?? '');
   } catch {
     const problem = `the ${where} has no valid privateKey: restore it, or delete the Secret and join again`;
-    return { key: undefined, membership: undefined, evicted: undefined, problem, version };
+    return { ...nothing, problem, version };
   }
   const evicted = texts.get(evictedKey);
   // Not joined yet, or not any more.
-  if (!texts.has('primaryName')) return { key, membership: undefined, evicted, problem: undefined, version };
+  if (!texts.has('primaryName')) return { ...nothing, key, evicted, isSettling: texts.has(settlingKey), version };
   const membership = membershipIn(texts);
   const problem = membership === undefined ? `the ${where} is damaged: delete it, and join again` : undefined;
-  return { key, membership, evicted, problem, version };
+  return { ...nothing, key, membership, evicted, problem, version };
 }
 
 function membershipIn(texts: ReadonlyMap<string, string>): Membership | undefined {

@@ -46,6 +46,8 @@ export interface JoinedTimes {
   readonly strayMs?: number;
   /** As in JoiningOptions. */
   readonly pauseMs?: readonly [shortest: number, longest: number];
+  /** As in JoiningOptions. */
+  readonly settleMs?: number;
   readonly tunnels?: TunnelTimes;
 }
 
@@ -130,6 +132,7 @@ class Joiner implements JoinedServer {
       leave: (old) => this.#leave(old),
       isAnnounced: options.isAnnounced,
       ...(times?.pauseMs && { pauseMs: times.pauseMs }),
+      ...(times?.settleMs !== undefined && { settleMs: times.settleMs }),
     });
     this.#api = new JoinedApi({
       signIns: provisioner.signIns,

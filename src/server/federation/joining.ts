@@ -23,7 +23,7 @@ export interface JoiningOptions {
   readonly loginServer: string | undefined;
   /** Sends one request to join. Rejects if the login server cannot be reached, or does not prove that it is the right one. */
   readonly join: (secret: JoinSecret, key: FederationKey, signal: AbortSignal) => Promise<JoinAnswer>;
-  /** Called before the cluster leaves a login server for another one. */
+  /** Ends what came through a login server of this name. Called before the cluster joins another one. */
   readonly leave: (old: Membership) => Promise<void>;
   /**
    * Returns whether the other members of the mesh know that this cluster has this key (keyHash). A login server in the
@@ -32,6 +32,11 @@ export interface JoiningOptions {
   readonly isAnnounced?: ((keyHash: string) => boolean) | undefined;
   /** The shortest and the longest pause between two requests to join, in milliseconds. Default: 1 s and 60 s. */
   readonly pauseMs?: readonly [shortest: number, longest: number];
+  /**
+   * How long the other replicas may still let callers in through a login server that the cluster has left, in
+   * milliseconds. Default: 30 s.
+   */
+  readonly settleMs?: number;
 }
 
 // How long to wait for the mesh. Some servers cannot be members of theirs just now, and can join nevertheless.
@@ -43,6 +48,8 @@ export class Joining {
   #tried = { hash: '', failures: 0, at: 0 };
   /** Since when the mesh is waited for (performance.now()). */
   #announcing: number | undefined;
+  /** Since when this process knows that the cluster has left a login server for another one (performance.now()). */
+  #settling: number | undefined;
 
   constructor(options: JoiningOptions) {
     this.#options = options;
@@ -124,6 +131,10 @@ export class Joining {
       await this.#wait('the members of the mesh are told first that this cluster is to join', hash);
       return known;
     }
+    if (!this.#isSettled(known)) {
+      await this.#wait('the tunnels to the previous login server of the same name are closed first', hash);
+      return known;
+    }
     if (this.#tried.failures === 0) {
       await records.tell({ status: 'Joining', reason: '', msg: '', hash });
       log.info({ endpoint, cluster }, 'joining the login server');
@@ -144,7 +155,13 @@ export class Joining {
     const { primary, keys } = answer;
     const { membership: old } = known;
     const membership = { cluster, endpoint, primary, keys, hash };
-    if (old !== undefined && !isSameLoginServer(old, membership)) await leave(old);
+    const isOther = old === undefined || !isSameLoginServer(old, membership);
+    if (old?.primary === primary && isOther) {
+      // Their sign-ins look the same. So first all replicas leave, and what they let in until then ends as well.
+      return await records.write(known, known.key, { isSettling: true });
+    }
+    // Sign-ins of this name can be there before the first join: somebody may have deleted tka-cluster-info.
+    if (isOther) await leave(old ?? membership);
     const joined = await records.write(known, known.key, { membership });
     await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
     return joined;
@@ -154,6 +171,13 @@ export class Joining {
     if (this.#options.isAnnounced?.(keyHash(publicKey)) !== false) return true;
     this.#announcing ??= performance.now();
     return performance.now() - this.#announcing > announceMs;
+  }
+
+  #isSettled({ isSettling }: JoinRecord): boolean {
+    if (!isSettling) this.#settling = undefined;
+    else this.#settling ??= performance.now();
+    const { settleMs = 30_000 } = this.#options;
+    return this.#settling === undefined || performance.now() - this.#settling >= settleMs;
   }
 
   async #refused(

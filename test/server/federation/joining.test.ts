@@ -27,10 +27,11 @@ interface Setup {
   readonly answers?: readonly (JoinAnswer | Error)[];
   readonly loginServer?: string;
   readonly pauseMs?: readonly [number, number];
+  readonly settleMs?: number;
 }
 
 /** An API server, and any number of replicas that can lead. */
-async function setUp({ answers = [joined], loginServer, pauseMs = [5, 20] }: Setup = {}) {
+async function setUp({ answers = [joined], loginServer, pauseMs = [5, 20], settleMs = 0 }: Setup = {}) {
   const api = new SecretsApi();
   await api.start();
   const kube = connectKube(api.kubeConfig());
@@ -57,6 +58,7 @@ async function setUp({ answers = [joined], loginServer, pauseMs = [5, 20] }: Set
         told.push(`left ${old.primary}`);
       },
       pauseMs,
+      settleMs,
     });
     const stepNow = async (found: FoundSecret) =>
       await joining.step(found, await records.read(), new AbortController().signal);
@@ -131,6 +133,7 @@ test('a changed Secret joins again with the same key', async () => {
   await using it = await setUp();
   const replica = it.replica();
   await replica.step(secretOf('a'));
+  it.left.splice(0);
   await replica.step(secretOf('b'));
   expect(it.asked.map(({ secret }) => secret.hash)).toEqual(['a', 'b']);
   expect(it.asked[1]?.key.publicKey).toBe(it.asked[0]?.key.publicKey);
@@ -144,18 +147,48 @@ test('joining another login server leaves the old one first', async () => {
   await using it = await setUp({ answers: [joined, other] });
   const replica = it.replica();
   await replica.step(secretOf('a'));
-  it.api.changes.splice(0);
+  it.left.splice(0);
   await replica.step(secretOf('b', 'https://other.example.com'));
   expect(it.left).toMatchObject([{ primary: 'hub', endpoint: 'https://login.example.com:7947' }]);
   expect(it.info()).toMatchObject({ primaryName: 'hub-2', endpoint: 'https://other.example.com' });
 });
 
-test('so does a login server of the same name with other keys', async () => {
-  await using it = await setUp({ answers: [joined, { ok: true, primary: 'hub', keys: [newKey().publicKey] }] });
-  const replica = it.replica();
-  await replica.step(secretOf('a'));
-  await replica.step(secretOf('b'));
-  expect(it.left).toHaveLength(1);
+test('the first join ends what is left of an earlier login server of the same name, before it is written', async () => {
+  await using it = await setUp();
+  await it.replica().step(secretOf('a'));
+  expect(it.left).toMatchObject([{ primary: 'hub' }]);
+  expect(it.told.indexOf('left hub')).toBeLessThan(it.told.findIndex((line) => line.startsWith('joined')));
+});
+
+test('another login server of the same name is joined after all replicas have left the old one', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const other: JoinAnswer = { ok: true, primary: 'hub', keys: [newKey().publicKey] };
+  await using it = await setUp({ answers: [joined, other], settleMs: 30_000 });
+  const first = it.replica();
+  await first.stepNow(secretOf('a'));
+  it.left.splice(0);
+  const record = await first.stepNow(secretOf('b'));
+  // The replicas close their tunnels when they see this.
+  expect(record.membership).toBeUndefined();
+  expect(it.info()).toEqual({ privateKey: expect.stringMatching(/PRIVATE/), 'tka-join.settling': 'true' });
+  await first.stepNow(secretOf('b'));
+  expect(it.status()).toMatchObject({ status: 'Joining', reason: 'Waiting', 'tka-join.hash': 'b' });
+  vi.advanceTimersByTime(29_000);
+  await first.stepNow(secretOf('b'));
+  // The next leader waits as long.
+  const second = it.replica();
+  await second.stepNow(secretOf('b'));
+  vi.advanceTimersByTime(29_000);
+  await second.stepNow(secretOf('b'));
+  expect(it.asked).toHaveLength(2);
+  expect(it.left).toEqual([]);
+  vi.advanceTimersByTime(1_000);
+  await second.stepNow(secretOf('b'));
+  expect(it.left).toMatchObject([{ primary: 'hub' }]);
+  expect(it.info()).toMatchObject({ primaryName: 'hub', primaryPublicKey: other.ok && other.keys[0] });
+  expect(it.info()).not.toHaveProperty('tka-join.settling');
+  expect(it.status()).toMatchObject({ status: 'Joined', 'tka-join.hash': 'b' });
 });
 
 describe('a login server that is away', () => {
@@ -233,6 +266,7 @@ describe('a refusal', () => {
     await using it = await setUp({ answers: [joined, no] });
     const replica = it.replica();
     await replica.step(secretOf('a'));
+    it.left.splice(0);
     const before = it.info();
     await replica.step(secretOf('b'));
     expect(it.info()).toEqual(before);
