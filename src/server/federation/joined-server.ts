@@ -228,9 +228,13 @@ class Joiner implements JoinedServer {
     const { provisioner } = this.#options;
     this.#found = readJoinSecret(this.#folder);
     if (this.#found.kind !== 'none') this.#isActive = true;
-    if (!this.#isActive && !(await this.#joinedBefore())) return;
     // Before the record is read: a sign-in through a new login server must not look like one through an old one.
     const used = this.#loginServersInUse();
+    if (!this.#isActive && !(await this.#joinedBefore())) {
+      // Left, and restarted before the sign-ins ended.
+      if (used.size > 0) await this.#endStrays(used, await this.#membershipIfAny());
+      return;
+    }
     let record = await this.#withNewKeys(await this.#records.read());
     if (this.#evicted !== undefined) record = await this.#leaveForGood(this.#evicted, record);
     this.#knows(record);
@@ -239,7 +243,7 @@ class Joiner implements JoinedServer {
       record = await this.#joining.step(this.#found, record, this.#stopping.signal);
       this.#knows(record);
       await this.#useTunnels(record);
-      if (record.problem === undefined) await this.#endStrays(used, record);
+      if (record.problem === undefined) await this.#endStrays(used, record.membership);
     }
     if (record.problem !== undefined) throw new Error(record.problem);
     this.#told = record.membership === undefined ? await this.#records.status() : undefined;
@@ -255,17 +259,24 @@ class Joiner implements JoinedServer {
    */
   async #joinedBefore(): Promise<boolean> {
     if (!this.#looked && fs.existsSync(this.#folder)) {
-      try {
-        const { membership } = await this.#records.read();
-        this.#isActive = membership !== undefined;
-      } catch (error) {
-        // Without a federation there are neither the namespace nor the rights.
-        if (!isStatus(error, 403, 404)) throw error;
-      }
+      this.#isActive = (await this.#membershipIfAny()) !== undefined;
       this.#looked = true;
     }
     if (!this.#isActive) this.#warnWithoutSecret();
     return this.#isActive;
+  }
+
+  /** Returns what tka-cluster-info says, also if there is none. Throws an Error if it is damaged. */
+  async #membershipIfAny(): Promise<Membership | undefined> {
+    try {
+      const { membership, problem } = await this.#records.read();
+      if (problem !== undefined) throw new Error(problem);
+      return membership;
+    } catch (error) {
+      // Without a federation there are neither the namespace nor the rights.
+      if (!isStatus(error, 403, 404)) throw error;
+      return undefined;
+    }
   }
 
   /** Warns about a login server without a join Secret. */
@@ -403,7 +414,7 @@ class Joiner implements JoinedServer {
    * Ends sign-ins through login servers that this cluster is not joined to (any more). Usually there are none: this
    * replaces what a process could not finish.
    */
-  async #endStrays(used: ReadonlySet<string>, { membership }: JoinRecord): Promise<void> {
+  async #endStrays(used: ReadonlySet<string>, membership: Membership | undefined): Promise<void> {
     for (const primary of used) {
       if (primary === membership?.primary) continue;
       await this.#options.provisioner.endAllThrough(primary);

@@ -500,6 +500,42 @@ test('deleting tka-cluster-info leaves the federation, until the join Secret cha
   await connected(server);
 });
 
+describe('a server that is not to join ends the sign-ins of before, which a restart left behind', () => {
+  test.each([
+    ['with an empty folder for the join Secret', (_: Cluster) => {}],
+    ['without the folder', (cluster: Cluster) => fs.rmdirSync(cluster.folder)],
+    [
+      'without rights to tka-cluster-info',
+      (cluster: Cluster) => {
+        fs.rmdirSync(cluster.folder);
+        cluster.api.fault = () => 'forbid';
+      },
+    ],
+  ])('%s', async (_, prepare) => {
+    const cluster = await Cluster.make();
+    prepare(cluster);
+    cluster.through.push('primary');
+    const server = await cluster.replica();
+    await vi.waitFor(() => expect(cluster.through).toEqual([]), { timeout: 60_000 });
+    expect(server.active()).toBe(false);
+  });
+
+  test('not if it does not know, and not on another replica than the leader', async () => {
+    const cluster = await Cluster.make();
+    fs.rmdirSync(cluster.folder);
+    cluster.through.push('primary');
+    let asked = 0;
+    cluster.api.fault = () => {
+      asked++;
+      return 'refuse';
+    };
+    await cluster.replica();
+    await cluster.replica({ leads: false });
+    await vi.waitFor(() => expect(asked).toBeGreaterThan(2), { timeout: 60_000 });
+    expect(cluster.ended).toEqual([]);
+  });
+});
+
 test('without the manifests of a joined cluster, says what to apply', async () => {
   const it = await login();
   const cluster = await Cluster.make();
