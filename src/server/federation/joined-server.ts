@@ -44,6 +44,8 @@ export interface JoinedTimes {
   readonly roundMs?: number;
   /** Between two searches for sign-ins through other login servers. Default: 15 s. */
   readonly strayMs?: number;
+  /** How long tka-cluster-info may be forbidden before the cluster leaves the login server. Default: 60 s. */
+  readonly forbiddenMs?: number;
   /** As in JoiningOptions. */
   readonly pauseMs?: readonly [shortest: number, longest: number];
   /** As in JoiningOptions. */
@@ -114,6 +116,8 @@ class Joiner implements JoinedServer {
   #keyHash: string | undefined;
   #open: { readonly membership: Membership; readonly tunnels: OwnTunnels } | undefined;
   #evicted: Evicted | undefined;
+  /** Since when tka-cluster-info is forbidden (performance.now()). */
+  #forbiddenSince: number | undefined;
   #newKeys: readonly string[] | undefined;
   /** Why the last round failed. */
   #failure: string | undefined;
@@ -235,7 +239,8 @@ class Joiner implements JoinedServer {
       if (used.size > 0) await this.#endStrays(used, await this.#membershipIfAny());
       return;
     }
-    let record = await this.#withNewKeys(await this.#records.read());
+    const found = await this.#read(used);
+    let record = await this.#withNewKeys(found);
     if (this.#evicted !== undefined) record = await this.#leaveForGood(this.#evicted, record);
     this.#knows(record);
     await this.#useTunnels(record);
@@ -247,6 +252,28 @@ class Joiner implements JoinedServer {
     }
     if (record.problem !== undefined) throw new Error(record.problem);
     this.#told = record.membership === undefined ? await this.#records.status() : undefined;
+  }
+
+  /**
+   * Reads tka-cluster-info. Without an answer, what is known counts: an eviction, and that nobody allows this cluster to
+   * know its login server any more (somebody has deleted the namespace or the rights).
+   */
+  async #read(used: ReadonlySet<string>): Promise<JoinRecord> {
+    try {
+      const record = await this.#records.read();
+      this.#forbiddenSince = undefined;
+      return record;
+    } catch (error) {
+      if (this.#evicted !== undefined) await this.#leave(this.#evicted.membership);
+      if (isStatus(error, 403)) this.#forbiddenSince ??= performance.now();
+      else this.#forbiddenSince = undefined;
+      const { forbiddenMs = 60_000 } = this.#options.times ?? {};
+      if (this.#forbiddenSince !== undefined && performance.now() - this.#forbiddenSince >= forbiddenMs) {
+        await this.#closeTunnels();
+        await this.#endStrays(used, undefined);
+      }
+      throw error;
+    }
   }
 
   #knows({ key }: JoinRecord): void {

@@ -29,6 +29,7 @@ interface ReplicaOptions {
   readonly leads?: boolean;
   readonly settings?: object;
   readonly isAnnounced?: (keyHash: string) => boolean;
+  readonly forbiddenMs?: number;
 }
 
 /** A cluster to join: its API server, the folder of its join Secret, and its sign-ins. */
@@ -54,7 +55,7 @@ class Cluster {
   record = () => this.api.values('tka-cluster-info');
 
   /** Starts a replica, which stops after the test. `leads` can be changed. */
-  async replica({ leads = true, settings = {}, isAnnounced }: ReplicaOptions = {}) {
+  async replica({ leads = true, settings = {}, isAnnounced, forbiddenMs = 60_000 }: ReplicaOptions = {}) {
     const federation = { joinFolder: this.folder, caFile: authority.file, ...settings };
     const { config } = await examineConfig('config.yaml', JSON.stringify({ federation }), {});
     const lease = { leads };
@@ -80,7 +81,7 @@ class Cluster {
       onRequest: () => {},
       onDecided: () => {},
       ...(isAnnounced && { isAnnounced }),
-      times: { roundMs: 20, strayMs: 20, pauseMs: [10, 50], settleMs: 20, tunnels: patient },
+      times: { roundMs: 20, strayMs: 20, forbiddenMs, pauseMs: [10, 50], settleMs: 20, tunnels: patient },
     });
     onTestFinished(() => server.stop());
     return Object.assign(server, { lease });
@@ -335,6 +336,26 @@ describe('eviction', () => {
     expect(cluster.through).toEqual([]);
   });
 
+  test.each(['forbid', 'refuse'] as const)(
+    'ends the sign-ins also while tka-cluster-info cannot be read: %s',
+    async (fault) => {
+      let answer: DialAnswer = { ok: true };
+      const it = await login({ admission: new OpenAdmission(() => answer) });
+      const cluster = await Cluster.make();
+      mountSecret(cluster.folder, secretFor(it));
+      const server = await cluster.replica();
+      await connected(server);
+      await becomes(cluster.status, { status: 'Joined' });
+      cluster.through.push('primary');
+      cluster.api.fault = () => fault;
+      answer = gone;
+      (await it.next()).close('test');
+      await vi.waitFor(() => expect(cluster.through).toEqual([]), { timeout: 60_000 });
+      cluster.api.fault = undefined;
+      await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted' });
+    },
+  );
+
   test('whose status another replica writes at the same time still says which login server, and why', async () => {
     const admission = new OpenAdmission(() => gone);
     const it = await login({ admission });
@@ -550,6 +571,40 @@ test('without the manifests of a joined cluster, says what to apply', async () =
   });
   cluster.api.fault = undefined;
   await connected(server);
+});
+
+test('without rights to tka-cluster-info for long, the cluster leaves; with them again it comes back', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const servers = [
+    await cluster.replica({ forbiddenMs: 100 }),
+    await cluster.replica({ leads: false, forbiddenMs: 100 }),
+  ];
+  for (const server of servers) await connected(server);
+  cluster.through.push('primary');
+  cluster.api.fault = () => 'forbid';
+  for (const server of servers) await becomes(() => ({ state: server.state() }), { state: undefined });
+  await vi.waitFor(() => expect(cluster.through).toEqual([]), { timeout: 60_000 });
+  cluster.api.fault = undefined;
+  for (const server of servers) await connected(server);
+});
+
+test('without rights to tka-cluster-info for a moment, the tunnels stay open', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const server = await cluster.replica();
+  await connected(server);
+  cluster.ended.splice(0);
+  let forbidden = 0;
+  cluster.api.fault = () => {
+    forbidden++;
+    return 'forbid';
+  };
+  await vi.waitFor(() => expect(forbidden).toBeGreaterThan(3), { timeout: 60_000 });
+  expect(server.state()).toMatchObject({ tunnels: 1 });
+  expect(cluster.ended).toEqual([]);
 });
 
 test('an API server that is away for a while leaves the tunnels open', async () => {
