@@ -2,10 +2,11 @@
 // login server can do here what its assertions say, up to this cluster's own limits (`federation.roles`,
 // `federation.maxPeriod`), and only to the sign-ins that came through it.
 import { setTimeout as delay } from 'node:timers/promises';
+import { apiPath } from '../../tka/types.ts';
 import { cleanText, quoted } from '../../util/text.ts';
 import { jsonAnswer, messagesOf, type RouteAnswer, refusalAnswer, requestId } from '../http/answers.ts';
 import { type Answered, type Caller, type Decided, Refusal, type RefusalReason } from '../http/contract.ts';
-import { CallerLimits } from '../http/limits.ts';
+import { Buckets, CallerLimits } from '../http/limits.ts';
 import { apiRoutes, type Served } from '../http/routes.ts';
 import type { Log } from '../log/log.ts';
 import { AssertionError, AssertionVerifier } from './assertion.ts';
@@ -23,6 +24,8 @@ import {
 export interface JoinedApiOptions extends Omit<Served, 'members'> {
   /** As in Provisioner. */
   readonly endAllThrough: (loginServer: string) => Promise<number>;
+  /** Returns how many sign-ins came through this login server and have not ended. Absent: they are not limited. */
+  readonly signInsThrough?: (loginServer: string) => number;
   /** `federation.roles`: the only roles that can be used through a login server. Empty: all. */
   readonly roles: readonly string[];
   /** `federation.maxPeriod` in milliseconds. */
@@ -41,16 +44,23 @@ export interface JoinedApiOptions extends Omit<Served, 'members'> {
 
 // So many requests of one tunnel are answered at the same time.
 const usualAtOnce = 64;
+// A login server says who its callers are, so limits for one login do not limit it. Forty kubectl that need a new token
+// in the same second send about a hundred requests.
+const [perSecond, burst, patienceMs] = [50, 200, 1_000];
+const mostSignIns = 5_000;
 // A request that was started before an eviction may take this long: the calls of the API server end in time.
 const finishMs = 20_000;
 
 const passing: readonly string[] = tunnelHeaders;
 const served: readonly string[] = tunnelPaths;
+const loginPath = `${apiPath}/login`;
 
 /** Answers the requests of all tunnels of this replica. */
 export class JoinedApi {
   readonly #options: JoinedApiOptions;
   readonly #limits = new CallerLimits();
+  /** By login server and the name of this cluster there. */
+  readonly #rate = new Buckets(perSecond, burst);
   readonly #verifier = new AssertionVerifier();
   readonly #atOnce: number;
   readonly #retryAfter: Readonly<Record<'Retry-After', string>>;
@@ -74,7 +84,7 @@ export class JoinedApi {
     this.#running.set(tunnel.id, running);
     const isBusy = running.size >= this.#atOnce;
     const work = isBusy
-      ? Promise.resolve(this.#refused(tooMany(), path, told))
+      ? Promise.resolve(this.#refused(tooMany(atTheSameTime), path, told))
       : this.#work(request, tunnel, signal, told);
     running.add(work);
     const answer = await work;
@@ -163,6 +173,7 @@ export class JoinedApi {
     if (route === undefined || asserted === undefined) throw notAccepted('it names no caller');
     const caller = this.#limited(asserted, tunnel);
     told.caller = caller;
+    await this.#admit(caller, method === 'POST' && path === loginPath, tunnel, signal);
     const end = await this.#limits.turn(caller.login, signal);
     try {
       signal.throwIfAborted();
@@ -183,10 +194,20 @@ export class JoinedApi {
     } catch (error) {
       if (!(error instanceof AssertionError)) throw error;
       const { problem, message } = error;
-      if (problem === 'busy') throw tooMany();
+      if (problem === 'busy') throw tooMany(atTheSameTime);
       if (problem === 'clock' || problem === 'key') tunnel.redial?.(`an assertion was not accepted: ${message}`);
       throw notAccepted(message);
     }
+  }
+
+  /** Limits what a login server can use of this cluster. What ends a sign-in always passes the limit of sign-ins. */
+  async #admit({ role }: Caller, isSignIn: boolean, tunnel: OwnTunnel, signal: AbortSignal): Promise<void> {
+    const { primary, cluster } = tunnel;
+    const taken = this.#rate.take(`${primary}\0${cluster}`, patienceMs);
+    if ('overMs' in taken) throw tooMany('too many requests through this login server');
+    if (taken.inMs > 0) await delay(taken.inMs, undefined, { signal });
+    const count = isSignIn && role !== '' ? (this.#options.signInsThrough?.(primary) ?? 0) : 0;
+    if (count >= mostSignIns) throw tooMany(`there are ${mostSignIns} sign-ins through this login server`);
   }
 
   /** Returns a caller within the limits of this cluster. */
@@ -214,12 +235,10 @@ interface Told {
 const notAccepted = (why: string): Refusal =>
   new Refusal(401, { message: assertionRefused, cause: { message: why } }, { reason: 'other' });
 
-const tooMany = (): Refusal =>
-  new Refusal(
-    503,
-    { message: 'too many requests through this tunnel at the same time', advice: ['try again in a moment'] },
-    { retryAfterSeconds: 1, reason: 'rate_limited' },
-  );
+const atTheSameTime = 'too many requests through this tunnel at the same time';
+
+const tooMany = (message: string): Refusal =>
+  new Refusal(503, { message, advice: ['try again in a moment'] }, { retryAfterSeconds: 1, reason: 'rate_limited' });
 
 /** Returns an answer as it passes through a tunnel. */
 function passed({ status, headers = {}, body = '' }: RouteAnswer): TunnelAnswer {

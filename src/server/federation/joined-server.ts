@@ -112,6 +112,11 @@ class Joiner implements JoinedServer {
   #hasWarned = false;
   /** When sign-ins through other login servers were last looked for (performance.now()). */
   #straysAt = Number.NEGATIVE_INFINITY;
+  /** The sign-ins by login server, and when they were counted (performance.now()). */
+  #counted: { readonly at: number; readonly byName: ReadonlyMap<string | undefined, number> } = {
+    at: Number.NEGATIVE_INFINITY,
+    byName: new Map(),
+  };
   #statement: ClusterStatement | undefined;
   #keyHash: string | undefined;
   #open: { readonly membership: Membership; readonly tunnels: OwnTunnels } | undefined;
@@ -142,6 +147,7 @@ class Joiner implements JoinedServer {
       signIns: provisioner.signIns,
       clusterInfo: provisioner.clusterInfo,
       endAllThrough: provisioner.endAllThrough,
+      signInsThrough: (loginServer) => this.#signInsThrough(loginServer),
       roles: config.get('federation.roles'),
       maxPeriodMs: config.get('federation.maxPeriod'),
       retryAfterSeconds: config.get('api.retryAfterSeconds'),
@@ -425,6 +431,18 @@ class Joiner implements JoinedServer {
   async #leave({ primary }: Membership): Promise<void> {
     await this.#closeTunnels();
     await this.#api.endAllThrough(primary);
+  }
+
+  /** Returns how many sign-ins came through a login server, as of at most a second ago. */
+  #signInsThrough(name: string): number {
+    if (performance.now() - this.#counted.at >= 1_000) {
+      const byName = new Map<string | undefined, number>();
+      for (const { loginServer, state } of this.#options.provisioner.overview()) {
+        if (state !== 'ending') byName.set(loginServer, (byName.get(loginServer) ?? 0) + 1);
+      }
+      this.#counted = { at: performance.now(), byName };
+    }
+    return this.#counted.byName.get(name) ?? 0;
   }
 
   /** Returns the login servers that sign-ins came through, on the leader and from time to time. */

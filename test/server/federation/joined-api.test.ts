@@ -1,5 +1,5 @@
 // What a joined server does for its login server, and what it does not.
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { signAssertion } from '../../../src/server/federation/assertion.ts';
 import {
   assertionRefused,
@@ -54,6 +54,7 @@ function joined(options: Partial<JoinedApiOptions> = {}) {
     signIns: noting,
     clusterInfo: () => JSON.parse(sample('cluster-info').body),
     endAllThrough: async () => 0,
+    signInsThrough: () => 0,
     roles: [],
     maxPeriodMs: 8 * 3_600_000,
     onEvicted: (tunnel) => void evictions.push(tunnel),
@@ -381,6 +382,46 @@ describe('requests at the same time', () => {
     ]);
     expect(eventOf(decisions[0] as Decided)).toMatchObject({ event: 'token', outcome: 'failed', login_server: 'eu' });
     expect(lines).toEqual([]);
+  });
+});
+
+describe('a login server that invents logins', () => {
+  test('is slowed down to its rate, over all of its tunnels; an eviction passes', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const { ask, send, assertionFor, tunnel, asked } = joined();
+    const tunnels = Array.from({ length: 5 }, (_, i) => ({ ...tunnel, id: `tunnel-${i}` }));
+    const statuses = await Promise.all(
+      tunnels.flatMap((at) =>
+        Array.from({ length: 52 }, async (_, i) => {
+          const login = `${at.id}-${i}@example.com`;
+          const { status, json } = await ask('POST', '/login', { ...alice, login }, { at });
+          return status === 503 ? json.message : status;
+        }),
+      ),
+    );
+    // 200 at once, and 50 in the second that they may wait.
+    expect(asked).toHaveLength(250);
+    expect(statuses.filter((status) => status === 202)).toHaveLength(250);
+    expect(new Set(statuses)).toEqual(new Set([202, 'too many requests through this login server']));
+    // The login server can still say that the cluster is evicted.
+    const evicted = await send('POST', evictedPath, await assertionFor('POST', evictedPath));
+    expect(evicted.status).toBe(202);
+  });
+
+  test('cannot have more than 5,000 sign-ins; they can be used and ended', async () => {
+    let count = 5_000;
+    const { ask } = joined({ signInsThrough: (loginServer) => (loginServer === 'eu' ? count : 0) });
+    expect(await ask('POST', '/login')).toMatchObject({
+      status: 503,
+      headers: { 'retry-after': '1' },
+      json: { message: 'there are 5000 sign-ins through this login server' },
+    });
+    expect(await ask('GET', '/kubeconfig')).toMatchObject({ status: 200 });
+    expect(await ask('POST', '/login', dropped)).toMatchObject({ status: 403 });
+    expect(await ask('POST', '/logout')).toMatchObject({ status: 200 });
+    count--;
+    expect(await ask('POST', '/login')).toMatchObject({ status: 202 });
   });
 });
 
