@@ -46,8 +46,8 @@ export class Joining {
   readonly #options: JoiningOptions;
   /** The join Secret that was tried last, the number of failures, and when to try again (performance.now()). */
   #tried = { hash: '', failures: 0, at: 0 };
-  /** Since when the mesh is waited for (performance.now()). */
-  #announcing: number | undefined;
+  /** The key that the mesh is to know (keyHash), and since when it is waited for (performance.now()). */
+  #announcing: { readonly hash: string; readonly since: number } | undefined;
   /** Since when this process knows that the cluster has left a login server for another one (performance.now()). */
   #settling: number | undefined;
 
@@ -168,9 +168,13 @@ export class Joining {
   }
 
   #isAnnounced({ publicKey }: FederationKey): boolean {
-    if (this.#options.isAnnounced?.(keyHash(publicKey)) !== false) return true;
-    this.#announcing ??= performance.now();
-    return performance.now() - this.#announcing > announceMs;
+    const hash = keyHash(publicKey);
+    if (this.#options.isAnnounced?.(hash) !== false) {
+      this.#announcing = undefined;
+      return true;
+    }
+    if (this.#announcing?.hash !== hash) this.#announcing = { hash, since: performance.now() };
+    return performance.now() - this.#announcing.since > announceMs;
   }
 
   #isSettled({ isSettling }: JoinRecord): boolean {

@@ -28,10 +28,11 @@ interface Setup {
   readonly loginServer?: string;
   readonly pauseMs?: readonly [number, number];
   readonly settleMs?: number;
+  readonly isAnnounced?: (keyHash: string) => boolean;
 }
 
 /** An API server, and any number of replicas that can lead. */
-async function setUp({ answers = [joined], loginServer, pauseMs = [5, 20], settleMs = 0 }: Setup = {}) {
+async function setUp({ answers = [joined], loginServer, pauseMs = [5, 20], settleMs = 0, isAnnounced }: Setup = {}) {
   const api = new SecretsApi();
   await api.start();
   const kube = connectKube(api.kubeConfig());
@@ -59,6 +60,7 @@ async function setUp({ answers = [joined], loginServer, pauseMs = [5, 20], settl
       },
       pauseMs,
       settleMs,
+      isAnnounced,
     });
     const stepNow = async (found: FoundSecret) =>
       await joining.step(found, await records.read(), new AbortController().signal);
@@ -189,6 +191,29 @@ test('another login server of the same name is joined after all replicas have le
   expect(it.info()).toMatchObject({ primaryName: 'hub', primaryPublicKey: other.ok && other.keys[0] });
   expect(it.info()).not.toHaveProperty('tka-join.settling');
   expect(it.status()).toMatchObject({ status: 'Joined', 'tka-join.hash': 'b' });
+});
+
+test('waits for the mesh for half a minute at most, for each key anew', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  await using it = await setUp({ isAnnounced: () => false });
+  const replica = it.replica();
+  await replica.stepNow(secretOf('a'));
+  vi.advanceTimersByTime(29_000);
+  await replica.stepNow(secretOf('a'));
+  expect(it.asked).toEqual([]);
+  expect(it.status()).toMatchObject({ status: 'Joining', reason: 'Waiting', msg: expect.stringContaining('mesh') });
+  vi.advanceTimersByTime(2_000);
+  await replica.stepNow(secretOf('a'));
+  expect(it.asked).toHaveLength(1);
+  // With a new key.
+  it.api.set('tka-cluster-info', undefined);
+  await replica.stepNow(secretOf('b'));
+  await replica.stepNow(secretOf('b'));
+  expect(it.asked).toHaveLength(1);
+  vi.advanceTimersByTime(31_000);
+  await replica.stepNow(secretOf('b'));
+  expect(it.asked).toHaveLength(2);
 });
 
 describe('a login server that is away', () => {
