@@ -23,7 +23,7 @@ export interface JoiningOptions {
   readonly loginServer: string | undefined;
   /** Sends one request to join. Rejects if the login server cannot be reached, or does not prove that it is the right one. */
   readonly join: (secret: JoinSecret, key: FederationKey, signal: AbortSignal) => Promise<JoinAnswer>;
-  /** Ends what came through a login server of this name. Called before the cluster joins another one. */
+  /** Ends what came through a login server of this name. Called before the cluster joins another one, or as another cluster. */
   readonly leave: (old: Membership) => Promise<void>;
   /**
    * Returns whether the other members of the mesh know that this cluster has this key (keyHash). A login server in the
@@ -161,7 +161,8 @@ export class Joining {
       return await records.write(known, known.key, { isSettling: true });
     }
     // Sign-ins of this name can be there before the first join: somebody may have deleted tka-cluster-info.
-    if (isOther) await leave(old ?? membership);
+    // An eviction of the old name would not find the sign-ins later.
+    if (isOther || old.cluster !== cluster) await leave(old ?? membership);
     const joined = await records.write(known, known.key, { membership });
     await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
     return joined;

@@ -155,6 +155,16 @@ test('joining another login server leaves the old one first', async () => {
   expect(it.info()).toMatchObject({ primaryName: 'hub-2', endpoint: 'https://other.example.com' });
 });
 
+test('joining the same login server under another name ends what came through it', async () => {
+  await using it = await setUp();
+  const replica = it.replica();
+  await replica.step(secretOf('a'));
+  it.left.splice(0);
+  await replica.step({ ...secretOf('b'), cluster: 'site-8' });
+  expect(it.left).toMatchObject([{ primary: 'hub', cluster: 'site-7' }]);
+  expect(it.info()).toMatchObject({ clusterName: 'site-8' });
+});
+
 test('the first join ends what is left of an earlier login server of the same name, before it is written', async () => {
   await using it = await setUp();
   await it.replica().step(secretOf('a'));
