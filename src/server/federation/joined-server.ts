@@ -246,8 +246,8 @@ class Joiner implements JoinedServer {
       return;
     }
     const found = await this.#read(used);
-    let record = await this.#withNewKeys(found);
-    if (this.#evicted !== undefined) record = await this.#leaveForGood(this.#evicted, record);
+    let record =
+      this.#evicted === undefined ? await this.#withNewKeys(found) : await this.#leaveForGood(this.#evicted, found);
     this.#knows(record);
     await this.#useTunnels(record);
     if (provisioner.leading()) {
@@ -411,8 +411,9 @@ class Joiner implements JoinedServer {
   async #leaveForGood({ membership, message }: Evicted, record: JoinRecord): Promise<JoinRecord> {
     const { log } = this.#options;
     const { endpoint, primary, hash } = membership;
-    await this.#leave(membership);
     // If it has joined again since the tunnels were opened, this may be old news: then the next dial decides.
+    if (record.membership !== undefined && record.membership.hash !== hash) await this.#closeTunnels();
+    else await this.#leave(membership);
     const isCurrent =
       record.key !== undefined && record.membership?.hash === hash && isSamePlace(record.membership, membership);
     // Together with the membership, so that no leader uses the same join Secret again.

@@ -356,6 +356,27 @@ describe('eviction', () => {
     },
   );
 
+  test('that is news of before the cluster joined again ends no sign-in', async () => {
+    let late = 0;
+    const it = await login({ admission: new OpenAdmission(() => (late-- > 0 ? gone : { ok: true })) });
+    const cluster = await Cluster.make();
+    mountSecret(cluster.folder, secretFor(it));
+    const leader = await cluster.replica();
+    const server = await cluster.replica({ leads: false });
+    await connected(server);
+    await becomes(cluster.status, { status: 'Joined' });
+    await leader.stop();
+    cluster.ended.splice(0);
+    // As another leader writes it.
+    cluster.api.set('tka-cluster-info', { ...cluster.record(), 'tka-join.hash': 'b'.repeat(64) });
+    late = 1;
+    for (const tunnel of it.listener.tunnels()) tunnel.close('test');
+    await vi.waitFor(() => expect(late).toBeLessThan(0), { timeout: 60_000 });
+    await connected(server);
+    expect(cluster.ended).toEqual([]);
+    expect(cluster.record()).toMatchObject({ primaryName: 'primary' });
+  });
+
   test('whose status another replica writes at the same time still says which login server, and why', async () => {
     const admission = new OpenAdmission(() => gone);
     const it = await login({ admission });
