@@ -12,7 +12,8 @@ import { serveTunnel } from './own-tunnel.ts';
 // The login server says how many replicas it has. More connections than this are never opened.
 const replicaLimit = 16;
 const stopMs = 5_000;
-const refusals: Readonly<Record<string, RefusalCode>> = { clock: 'clock', version: 'version', key: 'rejected' };
+// Another key is no refusal of the login server: a wrong server can be at its address for a while.
+const refusals: Readonly<Record<string, RefusalCode>> = { clock: 'clock', version: 'version' };
 
 /**
  * Joins the login server. Resolves with its answer, or with a refusal that says why there was no answer. Never rejects.

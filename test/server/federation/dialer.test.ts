@@ -42,7 +42,7 @@ test('sends no token to a login server with another key', async () => {
   const admission = new OpenAdmission();
   const { endpoint } = await login({ admission });
   const answer = await join({ ...joinOptions(endpoint), keyHash: keyHash(newKey().publicKey) });
-  expect(answer).toMatchObject({ ok: false, code: 'rejected' });
+  expect(answer).toMatchObject({ ok: false, code: 'unavailable' });
   expect(answer).toHaveProperty('message', expect.stringContaining('has another key than this cluster knows'));
   expect(admission.asked).toEqual([]);
 });
