@@ -119,7 +119,7 @@ class Joiner implements JoinedServer {
   };
   #statement: ClusterStatement | undefined;
   #keyHash: string | undefined;
-  #open: { readonly membership: Membership; readonly tunnels: OwnTunnels } | undefined;
+  #open: { membership: Membership; readonly tunnels: OwnTunnels } | undefined;
   #evicted: Evicted | undefined;
   /** Since when tka-cluster-info is forbidden (performance.now()). */
   #forbiddenSince: number | undefined;
@@ -346,6 +346,9 @@ class Joiner implements JoinedServer {
     if (problem !== undefined) return;
     if (this.#open !== undefined) {
       if (membership !== undefined && isSamePlace(this.#open.membership, membership)) {
+        // Only the keys: an eviction is news for the join Secret of these tunnels.
+        const { keys } = membership;
+        this.#open.membership = { ...this.#open.membership, keys };
         // For the next dial.
         await this.#currentStatement().catch(() => undefined);
         return;
@@ -365,11 +368,13 @@ class Joiner implements JoinedServer {
       statement: () => this.#statement ?? statement,
       answer: (request, tunnel, signal) => this.#api.answer(request, tunnel, signal),
       onKeys: (learned) => {
-        if (this.#open?.membership !== membership) return;
+        if (this.#open?.tunnels !== tunnels) return;
         this.#newKeys = learned;
         this.#wake.abort();
       },
-      onEvicted: (message) => this.#isEvicted(membership, message),
+      onEvicted: (message) => {
+        if (this.#open?.tunnels === tunnels) this.#isEvicted(this.#open.membership, message);
+      },
     });
     this.#open = { membership, tunnels };
   }
@@ -402,7 +407,6 @@ class Joiner implements JoinedServer {
   }
 
   #isEvicted(membership: Membership, message: string): void {
-    if (this.#open?.membership !== membership) return;
     this.#evicted ??= { membership, message };
     this.#wake.abort();
   }

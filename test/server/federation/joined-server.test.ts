@@ -510,6 +510,28 @@ test('keys that a known key has signed are kept for the next process', async () 
   await connected(await cluster.replica());
 });
 
+test('a key that was replaced and then removed does not close the tunnels', async () => {
+  const next = newKey();
+  let keys = [loginKey];
+  const it = await login({ keys: () => keys });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const server = await cluster.replica();
+  let tunnel = await it.next();
+  for (const signing of [[next, loginKey], [next]]) {
+    await connected(server);
+    keys = signing;
+    tunnel.close('test');
+    tunnel = await it.next();
+    await becomes(cluster.record, { primaryPublicKey: signing.map(({ publicKey }) => publicKey).join('\n') });
+  }
+  // Some rounds later it is still the same one.
+  let rounds = 0;
+  cluster.api.fault = () => void rounds++;
+  await vi.waitFor(() => expect(rounds).toBeGreaterThan(5), { timeout: 60_000 });
+  expect(it.listener.tunnels().map(({ id }) => id)).toEqual([tunnel.id]);
+});
+
 test('a damaged tka-cluster-info leaves the tunnels open', async () => {
   const it = await login();
   const cluster = await Cluster.make();
