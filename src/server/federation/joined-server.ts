@@ -161,7 +161,7 @@ class Joiner implements JoinedServer {
     });
     this.#folder = config.get('federation.joinFolder');
     this.#found = readJoinSecret(this.#folder);
-    this.#isActive = this.#found.kind !== 'none';
+    this.#isActive = isThere(this.#found, this.#folder);
   }
 
   active(): boolean {
@@ -220,11 +220,14 @@ class Joiner implements JoinedServer {
         if (signal.aborted) return;
         // 409: another replica was faster.
         if (!isStatus(error, 409)) {
-          this.#failure = cleanText(error instanceof Error ? error.message : String(error), 300);
+          const failure = cleanText(error instanceof Error ? error.message : String(error), 300);
+          const isNews = failure !== this.#failure;
+          this.#failure = failure;
           const hints = isStatus(error, 403, 404)
             ? [`apply the manifests for joined clusters: the namespace ${federationNamespace} and its Role`]
             : [];
-          log.warn({ err: error, hints }, 'cannot follow the state of the federation');
+          // It is tried again every few seconds.
+          if (isNews) log.warn({ err: error, hints }, 'cannot follow the state of the federation');
         }
       }
       const { roundMs = 3_000 } = this.#options.times ?? {};
@@ -237,7 +240,7 @@ class Joiner implements JoinedServer {
   async #round(): Promise<void> {
     const { provisioner } = this.#options;
     this.#found = readJoinSecret(this.#folder);
-    if (this.#found.kind !== 'none') this.#isActive = true;
+    if (isThere(this.#found, this.#folder)) this.#isActive = true;
     // Before the record is read: a sign-in through a new login server must not look like one through an old one.
     const used = this.#loginServersInUse();
     if (!this.#isActive && !(await this.#joinedBefore())) {
@@ -471,6 +474,10 @@ class Joiner implements JoinedServer {
     }
   }
 }
+
+/** Returns whether there is a join Secret. A folder above that cannot be opened says nothing about one. */
+const isThere = ({ kind }: FoundSecret, folder: string): boolean =>
+  kind !== 'none' && (kind !== 'unreadable' || fs.existsSync(folder));
 
 type Evicted = { readonly membership: Membership; readonly message: string };
 

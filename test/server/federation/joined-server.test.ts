@@ -1,6 +1,7 @@
 // The joined cluster's part of a server, with real tunnels to a login server on loopback. The provisioner and the API
 // server are stand-ins: test/cluster/joined.test.ts has the real ones.
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { examineConfig } from '../../../src/server/config/config.ts';
 import { signAssertion } from '../../../src/server/federation/assertion.ts';
@@ -653,6 +654,35 @@ test('without rights to tka-cluster-info for a moment, the tunnels stay open', a
   await vi.waitFor(() => expect(forbidden).toBeGreaterThan(3), { timeout: 60_000 });
   expect(server.state()).toMatchObject({ tunnels: 1 });
   expect(cluster.ended).toEqual([]);
+});
+
+test('a problem that lasts is one warning', async () => {
+  const cluster = await Cluster.make();
+  const it = await login();
+  mountSecret(cluster.folder, secretFor(it));
+  let asked = 0;
+  cluster.api.fault = () => {
+    asked++;
+    return 'forbid';
+  };
+  const server = await cluster.replica();
+  await vi.waitFor(() => expect(asked).toBeGreaterThan(4), { timeout: 60_000 });
+  const warning = 'warn cannot follow the state of the federation';
+  expect(logged.filter((line) => line === warning)).toHaveLength(1);
+  // After it was solved, it is news again.
+  cluster.api.fault = undefined;
+  await connected(server);
+  cluster.api.fault = () => 'forbid';
+  await vi.waitFor(() => expect(logged.filter((line) => line === warning)).toHaveLength(2), { timeout: 60_000 });
+});
+
+test('a folder that cannot be reached does not make a server join', async () => {
+  const cluster = await Cluster.make();
+  const loop = path.join(cluster.folder, 'loop');
+  fs.symlinkSync('loop', loop);
+  const server = await cluster.replica({ settings: { joinFolder: path.join(loop, 'join') } });
+  expect(server.active()).toBe(false);
+  expect(server.problem()).toBeUndefined();
 });
 
 test('an API server that is away for a while leaves the tunnels open', async () => {
