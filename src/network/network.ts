@@ -36,8 +36,11 @@ export interface ConnectOptions {
 export interface Network {
   /** Returns a client for one origin; it connects at its first request. Call destroy() at the end. */
   client(origin: string, options: ConnectOptions): Client;
-  /** Opens a connection as a client's request does, but sends nothing over it. Destroy the socket at the end. */
-  connect(origin: string, options: ConnectOptions): Promise<net.Socket>;
+  /**
+   * Opens a connection as a client's request does, but sends nothing over it. Destroy the socket at the end. Rejects
+   * when the signal is aborted.
+   */
+  connect(origin: string, options: ConnectOptions, closed?: AbortSignal): Promise<net.Socket>;
   /** Returns the proxy for an origin, undefined for none. Throws TkaError if the variable is invalid. */
   route(origin: string): Promise<Route | undefined>;
 }
@@ -92,7 +95,7 @@ export function openNetwork(options: NetworkOptions): Network {
         connect: (closed) => open(target, connectOptions, closed),
       });
     },
-    connect: (origin, connectOptions) => open(destinationOf(origin), connectOptions),
+    connect: (origin, connectOptions, closed) => open(destinationOf(origin), connectOptions, closed),
     route: async (origin) => routeThrough(await proxyOf(destinationOf(origin))),
   };
 }

@@ -37,7 +37,7 @@ export class Dialer {
     const began = performance.now();
     // The file may be renewed, so it is read each time.
     const ca = caFile === undefined ? undefined : readAuthorities(caFile, 'federation.caFile').join('\n');
-    const socket = await this.#network.connect(endpoint, { connectTimeout: ms, ca });
+    const socket = await this.#network.connect(endpoint, { connectTimeout: ms, ca }, signal);
     // Without a listener the socket's error would end the process. What waits for the socket gets it too.
     socket.on('error', () => {});
     let why: HandshakeFailure | undefined;

@@ -1,5 +1,7 @@
 // How a joined cluster's server joins, and keeps its tunnels.
+import { once } from 'node:events';
 import { createServer } from 'node:https';
+import { createServer as createTcpServer } from 'node:net';
 import { expect, test } from 'vitest';
 import type { ClusterStatement } from '../../../src/server/federation/contract.ts';
 import { join } from '../../../src/server/federation/dialer.ts';
@@ -69,6 +71,20 @@ test('says that another server listens', async () => {
   closeLater({ close: () => new Promise<void>((resolve) => server.close(() => resolve())) });
   const message = `localhost:${port} answers HTTP 404, so it is not a login server`;
   expect(await join(joinOptions(`https://localhost:${port}`))).toEqual({ ok: false, code: 'unavailable', message });
+});
+
+test('stops at once while a server that says nothing is dialed', async () => {
+  const server = createTcpServer();
+  const port = await freePort('127.0.0.1');
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  closeLater({ close: () => new Promise<void>((resolve) => server.close(() => resolve())) });
+  const stop = new AbortController();
+  const times = { handshakeMs: 3_600_000 };
+  const answer = join({ ...joinOptions(`https://localhost:${port}`), times, signal: stop.signal });
+  const [socket] = await once(server, 'connection');
+  stop.abort();
+  expect(await answer).toMatchObject({ ok: false, code: 'unavailable' });
+  socket.destroy();
 });
 
 test('says that the certificate is of an unknown authority', async () => {
