@@ -81,7 +81,8 @@ export class JoinRecords {
 
   /** Returns what tka-cluster-info says. */
   async read(): Promise<JoinRecord> {
-    const found = await this.#kube.get<Secret>(federationPaths.secrets(infoName));
+    // Without the Secret, the cluster leaves its login server.
+    const found = await this.#kube.getSurely<Secret>(federationPaths.secrets(infoName));
     return found === undefined ? nothing : recordOf(found);
   }
 

@@ -310,7 +310,7 @@ class Joiner implements JoinedServer {
       return membership;
     } catch (error) {
       // Without a federation there are neither the namespace nor the rights.
-      if (!isStatus(error, 403, 404)) throw error;
+      if (!isStatus(error, 403)) throw error;
       return undefined;
     }
   }

@@ -4,10 +4,13 @@
 export class KubeError extends Error {
   override readonly name = 'KubeError';
   readonly status: number | undefined;
+  /** Whether the API server itself refused the call, not something before it: the answer was a Status object. */
+  readonly isStatusObject: boolean;
 
-  constructor(message: string, status?: number, cause?: unknown) {
+  constructor(message: string, status?: number, cause?: unknown, isStatusObject = false) {
     super(message, cause === undefined ? undefined : { cause });
     this.status = status;
+    this.isStatusObject = isStatusObject;
   }
 }
 
@@ -17,9 +20,9 @@ export const isStatus = (error: unknown, ...statuses: readonly number[]): boolea
 
 /** Returns the error for a refused call. `body` is the parsed Status object, if there is one. */
 export function refusalOf(body: unknown, status: number, url: string): KubeError {
-  const { message } = (body ?? {}) as { readonly message?: unknown };
+  const { message, kind } = (body ?? {}) as { readonly message?: unknown; readonly kind?: unknown };
   const isSaid = typeof message === 'string' && message !== '';
-  return new KubeError(isSaid ? message : `${url} answered ${status}`, status);
+  return new KubeError(isSaid ? message : `${url} answered ${status}`, status, undefined, kind === 'Status');
 }
 
 /** Returns the message of an error's innermost cause. */

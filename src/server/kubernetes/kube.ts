@@ -15,6 +15,8 @@ export interface Preconditions {
 export interface Kube {
   /** Returns undefined if the object does not exist. */
   get<T>(path: string, signal?: AbortSignal): Promise<T | undefined>;
+  /** As `get`, but throws if something before the API server answers 404: a proxy. */
+  getSurely<T>(path: string): Promise<T | undefined>;
   /** Yields all objects of a collection, read in pages from one version of it. Returns that version. */
   list<T>(path: string): AsyncGenerator<T, string>;
   create<T>(path: string, object: unknown, signal?: AbortSignal): Promise<T>;
@@ -161,6 +163,14 @@ export function connectKube(kubeConfig: KubeConfig, { timeoutMs = 8_000, watchMs
         return await call<T>('GET', path, { signal, ms: Math.min(timeoutMs, getMs) });
       } catch (error) {
         if (isStatus(error, 404)) return undefined;
+        throw error;
+      }
+    },
+    async getSurely<T>(path: string) {
+      try {
+        return await call<T>('GET', path, { ms: Math.min(timeoutMs, getMs) });
+      } catch (error) {
+        if (isStatus(error, 404) && error instanceof KubeError && error.isStatusObject) return undefined;
         throw error;
       }
     },

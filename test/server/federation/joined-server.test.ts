@@ -685,18 +685,24 @@ test('a folder that cannot be reached does not make a server join', async () => 
   expect(server.problem()).toBeUndefined();
 });
 
-test('an API server that is away for a while leaves the tunnels open', async () => {
+test.each([
+  ['an API server that is away for a while', 'refuse'],
+  ['a proxy that answers 404 for the API server', 'mislead'],
+] as const)('%s leaves the tunnels open', async (_, fault) => {
   const it = await login();
   const cluster = await Cluster.make();
   mountSecret(cluster.folder, secretFor(it));
   const server = await cluster.replica();
   await connected(server);
+  cluster.ended.splice(0);
+  cluster.through.push('primary');
   let refused = 0;
   cluster.api.fault = () => {
     refused++;
-    return 'refuse';
+    return fault;
   };
   await vi.waitFor(() => expect(refused).toBeGreaterThan(3), { timeout: 60_000 });
   expect(server.state()).toMatchObject({ tunnels: 1 });
   expect(server.problem()).toBeUndefined();
+  expect(cluster.ended).toEqual([]);
 });

@@ -15,9 +15,10 @@ export class SecretsApi implements AsyncDisposable {
   /** Every change: `tka-join-status Joined`, and `tka-cluster-info` with the keys that it has. */
   readonly changes: string[] = [];
   /**
-   * Decides about a request: `refuse` answers 503, `forbid` 403, `lose` does what it says and drops the connection without an answer.
+   * Decides about a request: `refuse` answers 503, `forbid` 403, `mislead` 404 as a proxy does, `lose` does what it says and drops
+   * the connection without an answer.
    */
-  fault: ((method: string, name: string) => 'refuse' | 'forbid' | 'lose' | undefined) | undefined;
+  fault: ((method: string, name: string) => 'refuse' | 'forbid' | 'mislead' | 'lose' | undefined) | undefined;
   #version = 0;
   readonly #server = createServer(
     (request, response) =>
@@ -72,6 +73,7 @@ export class SecretsApi implements AsyncDisposable {
     const name = url.slice(root.length + 1) || (body.metadata?.name ?? '');
     const fault = this.fault?.(method, name);
     if (fault === 'forbid') return refusal(403, 'secrets is forbidden');
+    if (fault === 'mislead') return { status: 404, body: 'page not found' };
     if (fault === 'refuse') return refusal(503, 'the API server is busy');
     const answer = url.startsWith(root) ? this.#change(method, name, body) : refusal(404, 'not found');
     if (fault === 'lose') throw new Error('lost');
