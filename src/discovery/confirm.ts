@@ -5,6 +5,7 @@ import { describeCluster, type TkaClient } from '../tka/client.ts';
 import { TkaError } from '../util/errors.ts';
 import { placeOf } from '../util/url.ts';
 import { type Cluster, type ResolvedCluster, resolved } from './clusters.ts';
+import { isJoined } from './joined.ts';
 import type { TrustPolicy } from './trust.ts';
 
 /** A server's description of its cluster, with the server's URL. */
@@ -35,12 +36,16 @@ const awayTimeout = 2000;
 
 /**
  * Asks a cluster's server whether it serves that cluster, and how to reach the API server. If it serves another
- * cluster, or if it is away and `failover` is set, asks the cluster's other trusted servers one after the other. Throws
- * UnresolvedCluster, UntrustedServer, OtherCluster or what TkaClient throws; the error is that of the first server.
+ * cluster, or if it is away and `failover` is set, asks the cluster's other trusted servers one after the other. A way
+ * through a login server and a server of the cluster itself never replace each other, because the accounts differ.
+ * Throws UnresolvedCluster, UntrustedServer, OtherCluster or what TkaClient throws; the error is that of the first
+ * server, with a hint if there is a way through a login server instead.
  */
 export async function confirmCluster(cluster: Cluster, options: ConfirmOptions): Promise<Confirmation> {
   const first = resolved(cluster);
-  const others = cluster.servers.filter(({ server }) => server !== first.server).slice(0, mostOthers);
+  const others = cluster.servers
+    .filter((each) => each.server !== first.server && isJoined(each) === isJoined(first))
+    .slice(0, mostOthers);
   const isAway = others.length > 0 && options.isAway(first.server);
   const timeout = isAway ? Math.min(options.timeout, awayTimeout) : options.timeout;
   try {
@@ -51,9 +56,18 @@ export async function confirmCluster(cluster: Cluster, options: ConfirmOptions):
     if (!isAnotherNeeded) throw error;
     options.log(error.message);
     const confirmation = await confirmByAnother(cluster, others, options);
-    if (confirmation === undefined) throw error;
+    if (confirmation === undefined) throw options.failover ? withWayThrough(cluster, error) : error;
     return confirmation;
   }
+}
+
+/** Returns the error of a server that is away, with a hint about the way through a login server if there is one. */
+function withWayThrough(cluster: Cluster, error: OtherCluster | Unavailable): TkaError {
+  const way = cluster.servers.find((each) => isJoined(each) && each.state === 'healthy');
+  if (!(error instanceof Unavailable) || way === undefined || way.server === cluster.server) return error;
+  const { message, patience, pause, answered, away, cause } = error;
+  const hints = [...error.hints, `through its login server, with another account: kubectl tka login ${way.server}`];
+  return new Unavailable(message, patience, { hints, cause, answered, away, ...(pause !== undefined && { pause }) });
 }
 
 /**

@@ -11,7 +11,7 @@ export interface Way {
 }
 
 /** Returns true if a server's URL is that of a joined cluster. */
-export function isJoined({ server }: Way): boolean {
+export function isJoined({ server }: Pick<Way, 'server'>): boolean {
   return server !== null && joinedNameOf(server) !== undefined;
 }
 

@@ -223,7 +223,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)(
       },
     );
 
-    test('is signed in to through the login server while its server in the tailnet is away', async () => {
+    test('only its URL signs in through the login server while its server in the tailnet is away', async () => {
       const config = {
         health: { host: '127.0.0.1', port: await freePort('127.0.0.1') },
         operator: { namespace: own.namespace, clusterName: 'edge' },
@@ -233,15 +233,24 @@ describe.skipIf(absent !== undefined || kubectl === undefined)(
       await using second = new TkaServerProcess(config, { KUBECONFIG: kubeconfigFile(own.access, own.token) });
       await second.said(/connected to the login server/);
       home.forget();
+      expect(await run('login edge')).toMatchObject({ status: 0 });
       await edge?.kill('SIGTERM');
       await rowsAre('dead', 'healthy');
       const edges = (await listed()).filter(({ apiEndpoint }) => apiEndpoint === api.server);
       expect(edges.map(({ name, servers }) => [name, ...servers.map(({ state }) => state)])).toEqual([
         ['edge', 'healthy', 'dead'],
       ]);
-      expect(await run('login edge')).toMatchObject({ status: 0 });
+      const url = through().server;
+      const away = await run('login edge');
+      expect(away.status).toBe(1);
+      expect(away.stderr).toContain(`hint: through its login server, with another account: kubectl tka login ${url}\n`);
+      expect(await run(`login ${url}`)).toMatchObject({ status: 0 });
       expect(await waysOf()).toContain('hub');
-      expect(await whoami('edge')).toMatch(/^system:serviceaccount:tka-system:tka-login-/);
+      const { users } = JSON.parse((await home.kubectl('config view -o json')).stdout);
+      const stated = JSON.stringify(users.find(({ name }: { name: string }) => name === 'edge'));
+      expect(stated).toContain(direct().server);
+      expect(stated).not.toContain(url);
+      expect(await whoami('edge-through-hub')).toMatch(/^system:serviceaccount:tka-system:tka-login-/);
     });
   },
 );

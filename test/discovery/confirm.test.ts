@@ -5,12 +5,14 @@ import { type ConfirmOptions, confirmCluster } from '../../src/discovery/confirm
 import { TrustPolicy } from '../../src/discovery/trust.ts';
 import { Unavailable } from '../../src/network/failure.ts';
 import { Refused } from '../../src/tka/errors.ts';
+import type { TkaError } from '../../src/util/errors.ts';
 import { peerOf, standInClient } from './stand-in.ts';
 
 const api = 'https://api.us.example.com';
 const [us, us1, us2, laptop] = ['tka-us', 'tka-us-1', 'tka-us-2', 'laptop'].map(
   (host) => `https://${host}.example.ts.net`,
 ) as [string, string, string, string];
+const [through1, through2] = [us1, us2].map((server) => `${server}/clusters/prod-us`) as [string, string];
 
 const answers = {
   confirms: () => ({
@@ -73,7 +75,11 @@ async function confirmWith(
     (info) => info.server,
     (error: Error) => error.message,
   );
-  return { result, asked, timeouts, forgotten };
+  const hints = await confirmation.then(
+    () => [],
+    (error: TkaError) => error.hints,
+  );
+  return { result, hints, asked, timeouts, forgotten };
 }
 
 const notItsOwn = `${us} is not the TKA server of prod-us: it serves https://api.eu.example.com, not ${api}`;
@@ -153,6 +159,20 @@ it.each<{
     asked: [us, us1],
   },
   {
+    name: 'does not replace an unreachable server by the way through a login server',
+    servers: { [us]: 'is away', [through1]: 'confirms', [us2]: 'confirms' },
+    result: us2,
+    asked: [us, us2],
+  },
+  {
+    name: 'does not replace the way through a login server by a server of the cluster',
+    servers: { [through1]: 'is another cluster’s', [us]: 'confirms', [through2]: 'confirms' },
+    options: { server: through1 },
+    result: through2,
+    asked: [through1, through2],
+    forgotten: [through1],
+  },
+  {
     name: 'a cluster without a known server',
     servers: { [us1]: 'confirms' },
     options: { server: null },
@@ -165,6 +185,15 @@ it.each<{
     asked,
     forgotten: forgotten.map((server) => `${api} ${server}`),
   });
+});
+
+it('names the way through a login server if the cluster’s own server is away', async () => {
+  const servers = { [us]: 'is away', [through1]: 'confirms' } as const;
+  const { result, hints, asked } = await confirmWith(servers);
+  expect({ result, asked }).toEqual({ result: 'no answer', asked: [us] });
+  expect(hints).toEqual([`through its login server, with another account: kubectl tka login ${through1}`]);
+  expect((await confirmWith(servers, { failover: false })).hints).toEqual([]);
+  expect((await confirmWith({ [through1]: 'is away', [us]: 'confirms' }, { server: through1 })).hints).toEqual([]);
 });
 
 it('asks at most eight other servers', async () => {

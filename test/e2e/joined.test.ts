@@ -361,4 +361,27 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
     expect(marks(home)).toContain(entryName(own?.server ?? ''));
     await prod.close();
   });
+
+  test('a further way never takes its context', async ({ home, hub, first }) => {
+    const prod = await startReplicas('prod', 1, hub.certificates);
+    hub.others.push(...prod.members());
+    const way = join(hub, 'prod', prod);
+    way.row = { direct: true };
+    const own = prod.replicas[0]?.server;
+    expect(await home.run('login prod')).toMatchObject({ status: 0 });
+    await prod.replicas[0]?.stop();
+    const away = await home.run('login prod');
+    expect(away.status).toBe(1);
+    const url = way.at(first);
+    expect(away.stderr).toContain(`\nhint: through its login server, with another account: kubectl tka login ${url}\n`);
+    expect(asked(hub, 'login')).toEqual([]);
+    // Its own server has left the tailnet: the name means the way through the login server.
+    hub.others.length = 0;
+    expect(await home.run('login prod')).toMatchObject({ status: 0 });
+    const { prod: kept, ...others } = contexts(home);
+    expect(kept).toBe(own);
+    expect(Object.values(others)).toEqual([url]);
+    expect(asked(hub, 'login')).toEqual(['hub/prod']);
+    await prod.close();
+  });
 });

@@ -57,12 +57,15 @@ export class RememberedClusters {
 
   /**
    * Replaces a server's URL in a hint with its cluster's name: `kubectl tka login prod-us`. Keeps the URL in hints
-   * about trust, because typing the URL means that the user trusts the server.
+   * about trust, because typing the URL means that the user trusts the server, and where the name means another way to
+   * the cluster.
    */
   inHint(hint: string): string {
     if (hint.startsWith('if you trust')) return hint;
     return hint.replace(/(?<=\bkubectl tka (?:login|logout|forget|use|exec|doctor) )https?:\/\/\S+/g, (server) => {
-      return this.nameOf(server) ?? server;
+      const cluster = this.of(server);
+      const isOtherWay = cluster !== undefined && isJoined(cluster) !== isJoined({ server });
+      return (isOtherWay ? undefined : this.nameOf(server)) ?? server;
     });
   }
 }

@@ -69,10 +69,13 @@ export async function signInTo(
   reportContext(context, written, { apiServer: result.session.apiServer, isSwitch: options.isSwitch });
 }
 
+/** A way through a login server gets a context of its own, because its account differs. */
 function contextTargetOf({ server, cluster, ours }: ClusterTarget): ContextTarget {
-  const servers = cluster?.servers.map((each) => each.server) ?? [];
+  const isAlike = (each: { server: string | null }) => isJoined(each) === isJoined({ server });
+  const servers = cluster?.servers.filter(isAlike).map((each) => each.server) ?? [];
   const { name = null, through = null } = cluster ?? {};
-  return { server, clusterName: name, through, servers, known: ours?.name };
+  const known = ours !== undefined && isAlike(ours) ? ours.name : undefined;
+  return { server, clusterName: name, through, servers, known };
 }
 
 /** Signs in. If the name may be a mistyped cluster name, the error says so. */
