@@ -12,9 +12,12 @@ export class Refused extends TkaError {
     this.status = status;
   }
 
-  /** True for an error in the policy or the setup (422; the Go server sends 500). Tokens in use stay valid. */
+  /**
+   * True for an error in the policy or the setup (422; the Go server sends 500; 409 for a joined cluster that conflicts
+   * with another one). Tokens in use stay valid.
+   */
   get isSetUp(): boolean {
-    return this.status === 422 || this.status === 500;
+    return this.status === 409 || this.status === 422 || this.status === 500;
   }
 }
 

@@ -44,6 +44,10 @@ describe('a token about to expire', () => {
     ['speaks another protocol', () => all({ notJson: true })],
     ['has reached its limit', () => all({ answer: { status: 429, headers: { 'Retry-After': '10' } } })],
     ['has an error in its policy', () => all({ answer: { status: 422, body: { message: 'no period' } } })],
+    [
+      'is a joined cluster in conflict with another one',
+      () => all({ answer: { status: 409, body: { message: 'it conflicts with another cluster' } } }),
+    ],
     ['gives an empty token', () => token({ empty: true })],
     ['gives an expired token', () => token({ expOffsetMs: -1 })],
   ])('is served with one warning if the server %s, and for the next 30 s without a retry', async (_, misbehave) => {

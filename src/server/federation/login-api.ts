@@ -145,7 +145,8 @@ class JoinedApi implements JoinedAccess {
     }
     if (this.#cluster?.suspended !== true) return;
     const advice = [`ask the operator of the login server: kubectl get tkaclusters -n tka-federation ${this.name}`];
-    throw new Refusal(403, { message: `sign-ins to cluster ${quoted(this.name)} are suspended`, advice });
+    // Not 403: a client then deletes the token that it has, and tokens from before the suspension work.
+    throw new Refusal(422, { message: `sign-ins to cluster ${quoted(this.name)} are suspended`, advice });
   }
 
   /** Throws a Refusal if the policy grants nothing that is valid, or if the cluster conflicts with another one. */

@@ -191,9 +191,10 @@ const paths: Readonly<Record<string, Readonly<Record<string, Operation>>>> = {
 
 /** Further errors of a joined cluster, by status. */
 const joinedErrors = {
-  403: response('The policy grants nothing in this cluster, or its sign-ins are suspended.', json('Error')),
+  403: response('The policy grants nothing in this cluster.', json('Error')),
   404: response('No cluster of this name has joined.', json('Error')),
   409: response('The name or the API server of the cluster belongs to another cluster as well.', json('Error')),
+  422: response('The sign-ins of this cluster are suspended.', json('Error')),
   502: response('The cluster gave an answer that is not used: see the body.', json('Error')),
   503: response(
     'The cluster has no tunnel to this replica of the login server, or does not answer. Retry, or ask another replica.',

@@ -524,7 +524,7 @@ describe('the state of a cluster', () => {
     await loginServer(alice, [cluster({ tunnels: [tunnel], suspended: true })]);
     for (const call of ['POST /login', 'GET /login', 'GET /kubeconfig']) {
       const message = 'sign-ins to cluster "prod-eu" are suspended';
-      expect(await observe(call), call).toMatchObject({ status: 403, json: { message } });
+      expect(await observe(call), call).toMatchObject({ status: 422, json: { message } });
     }
     expect(asked).toEqual([]);
     for (const call of ['GET /cluster-info', 'POST /logout']) expect((await observe(call)).status, call).toBe(200);
