@@ -3,7 +3,7 @@ import type { Peer } from '../tailscale/localapi.ts';
 import type { Member } from '../tka/memberlist.ts';
 import { TkaError } from '../util/errors.ts';
 import { localTime } from '../util/time.ts';
-import { hostOf } from '../util/url.ts';
+import { hostOf, joinedNameOf } from '../util/url.ts';
 import type { Cluster } from './clusters.ts';
 import { currentListing, type GoodListing, refusedList } from './current-list.ts';
 import { groupServers } from './grouping.ts';
@@ -99,7 +99,8 @@ function missingFrom(
   last: readonly RememberedMember[],
   now: number,
 ): RememberedMember[] {
-  const wayTo = ({ server, apiEndpoint }: RememberedMember) => `${isJoined({ server })} ${apiEndpoint}`;
+  // Several joined clusters can state one endpoint.
+  const wayTo = ({ server, apiEndpoint }: RememberedMember) => `${joinedNameOf(server ?? '') ?? ''} ${apiEndpoint}`;
   const endpoints = new Set(listed.map(wayTo));
   // A server that is listed with another endpoint is the same cluster, rebuilt.
   const servers = new Set(listed.flatMap(({ server }) => server ?? []));

@@ -242,6 +242,23 @@ describe('findClusters', () => {
     expect((await found()).clusters).toMatchObject([{ name: 'new', servers: [{ name: 'new', state: 'unknown' }] }]);
   });
 
+  it('keeps a joined cluster that is no longer listed, even if another one states its endpoint', async () => {
+    const at = (host: string, name: string): Member => ({
+      ...member('site', `https://${host}.example.ts.net/clusters/${name}`),
+      ...{ name: null, cluster: name },
+    });
+    const times = { listed: Date.now() - 60_000, tried: 0, provenance: 'stated', since: 0 } as const;
+    const members = [at('tka', 'a'), at('tka', 'b'), at('old', 'c')].map((each) => ({ ...each, ...times }));
+    const memory = new Held({ at: times.listed, html: false, members });
+    const { found } = setUp({ [seed]: [at('tka', 'b'), at('new', 'c')] }, { memory });
+    const { clusters } = await found();
+    expect(clusters.map(({ name, server, state }) => [name, server, state])).toEqual([
+      ['b', at('tka', 'b').server, 'unknown'],
+      ['c', at('new', 'c').server, 'unknown'],
+      ['a', at('tka', 'a').server, 'missing'],
+    ]);
+  });
+
   it('uses the server that a context names', async () => {
     const of = (name: string, server: string): Member => ({ ...member('us', server), name, cluster: 'us' });
     const known = [{ server: other, apiServer: of('us', seed).apiEndpoint }];

@@ -311,8 +311,9 @@ function pruning(view: KubeconfigView, { all, prunes, wasListed }: SyncInput) {
   if (!prunes) return { pruned, spared };
   const servers = new Set(all.flatMap((cluster) => [...serversOf(cluster)]));
   const endpoints = new Set(all.flatMap(({ apiEndpoint, through }) => (through === null ? apiEndpoint : [])));
+  const listed = new Set([...contextsByCluster(view, all).values()].flat());
   for (const context of view.ours) {
-    if (servers.has(context.server)) continue;
+    if (servers.has(context.server) || listed.has(context)) continue;
     if (!isJoined(context) && endpoints.has(context.apiServer ?? '')) continue;
     (wasListed(context) ? pruned : spared).push(context);
   }

@@ -3,6 +3,7 @@ import { isJoined } from '../../discovery/joined.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import { composed, quoted } from '../../util/text.ts';
+import { joinedNameOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 
 /** Returns the name to show for a server: its cluster's name, else its context's, else its host name. */
@@ -84,8 +85,9 @@ export type ContextsByCluster = ReadonlyMap<Cluster, readonly OurContext[]>;
 /**
  * Groups the managed contexts by cluster. A context belongs to the cluster that has its server, else to the only
  * cluster with its API server. (In the second case its TKA server has another name, an address, or is gone.) A joined
- * cluster can state any API server, so it gets only contexts with one of its servers, or with a replica that confirmed
- * one of them. Contexts for the cluster's preferred server come first; among those, the current context.
+ * cluster can state any API server, so it gets only contexts with one of its servers, with a replica that confirmed one
+ * of them, or with its name as well as its API server, if no other cluster has both. (In the last case its login server
+ * has another URL.) Contexts for the cluster's preferred server come first; among those, the current context.
  */
 export function contextsByCluster(
   view: Pick<KubeconfigView, 'ours'> & { readonly currentContext?: string | undefined },
@@ -98,12 +100,15 @@ export function contextsByCluster(
     clusters.filter(({ through }) => through === null),
     ({ apiEndpoint }) => apiEndpoint,
   );
+  const joined = clusters.filter(({ servers }) => servers.every(isJoined));
+  const byJoined = Map.groupBy(joined, ({ server, apiEndpoint }) => joinedKey(server, apiEndpoint));
   const found = new Map<Cluster, OurContext[]>();
   for (const ours of view.ours) {
-    const alike = isJoined(ours)
-      ? [ours.siblings?.servers.map((server) => byServer.get(server)).find((each) => each !== undefined)]
-      : (byEndpoint.get(ours.apiServer ?? '') ?? []);
-    const cluster = byServer.get(ours.server) ?? (alike.length === 1 ? alike[0] : undefined);
+    const replicas = isJoined(ours) ? (ours.siblings?.servers ?? []) : [];
+    const [known] = [ours.server, ...replicas].flatMap((server) => byServer.get(server) ?? []);
+    const { server, apiServer = '' } = ours;
+    const alike = isJoined(ours) ? byJoined.get(joinedKey(server, apiServer)) : byEndpoint.get(apiServer);
+    const cluster = known ?? (alike?.length === 1 ? alike[0] : undefined);
     if (cluster === undefined) continue;
     const others = found.get(cluster);
     if (others === undefined) found.set(cluster, [ours]);
@@ -115,3 +120,6 @@ export function contextsByCluster(
   }
   return found;
 }
+
+const joinedKey = (server: string | null, apiServer: string): string =>
+  `${joinedNameOf(server ?? '') ?? ''} ${apiServer}`;

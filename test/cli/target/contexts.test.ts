@@ -1,0 +1,43 @@
+// Which managed contexts belong to which cluster.
+import { expect, it } from 'vitest';
+import { contextsByCluster } from '../../../src/cli/target/contexts.ts';
+import type { Cluster, ClusterServer } from '../../../src/discovery/clusters.ts';
+import type { OurContext } from '../../../src/kubeconfig/index.ts';
+
+const api = 'https://api.site.example.com';
+const at = (host: string, name = 'site') => `https://${host}.example.ts.net/clusters/${name}`;
+
+function cluster(name: string, through: string | null, servers: readonly [string, ...string[]], apiEndpoint = api) {
+  const state = { state: 'healthy', reason: null, lastSeen: null, version: null, provenance: 'stated' } as const;
+  const all = servers.map((server): ClusterServer => ({ ...state, name, server }));
+  return {
+    ...state,
+    name,
+    server: servers[0],
+    apiEndpoint,
+    through,
+    labels: new Map(),
+    servers: all,
+  } satisfies Cluster;
+}
+
+function contextFor(server: string, apiServer = api): OurContext {
+  const rest = { file: 'config', command: undefined, caData: undefined, insecureSkipTlsVerify: false };
+  return { ...rest, name: 'ours', cluster: 'ours', user: 'ours', server, apiServer };
+}
+
+it.each<[string, string | undefined, readonly Cluster[]]>([
+  ['the only joined cluster with its name and API server', 'site', [cluster('site', 'hub', [at('new')])]],
+  ['none if two have both', undefined, [cluster('site', 'hub', [at('new')]), cluster('site-2', 'b', [at('b')])]],
+  ['none with another name', undefined, [cluster('other', 'hub', [at('new', 'other')])]],
+  ['none with another API server', undefined, [cluster('site', 'hub', [at('new')], 'https://api.other.example.com')]],
+  ['none of the tailnet', undefined, [cluster('site', null, ['https://site.example.ts.net'])]],
+  [
+    'none of the tailnet with a further way',
+    undefined,
+    [cluster('site', null, ['https://site.example.ts.net', at('new')])],
+  ],
+])('a context at a login server that is not listed belongs to %s', (_, expected, clusters) => {
+  const found = contextsByCluster({ ours: [contextFor(at('old'))] }, clusters);
+  expect([...found.keys()].map(({ name }) => name)).toEqual(expected === undefined ? [] : [expected]);
+});
