@@ -57,18 +57,23 @@ export interface ListedServer {
   readonly way: string;
 }
 
-/** Returns the cluster of each server in the last lists. */
+/** Returns the cluster of each server in the last lists, as the newest list with that server states it. */
 export function knownClusters(lists: readonly RememberedList[]): ListedServer[] {
-  return lists.flatMap(({ members }) => {
-    const wayOf = waysIn(members);
-    const rows = members.flatMap((member) => {
-      const { server, apiEndpoint: apiServer, cluster, direct } = member;
-      return server === null
-        ? []
-        : [{ server, apiServer, cluster: cluster ?? undefined, way: wayOf(member), isDirect: direct === true }];
+  const known = new Set<string>();
+  return [...lists]
+    .sort((a, b) => b.at - a.at)
+    .flatMap(({ members }) => {
+      const wayOf = waysIn(members);
+      const rows = members.flatMap((member) => {
+        const { server, apiEndpoint: apiServer, cluster, direct } = member;
+        return server === null
+          ? []
+          : [{ server, apiServer, cluster: cluster ?? undefined, way: wayOf(member), isDirect: direct === true }];
+      });
+      const keyOf = ({ apiServer, cluster }: Pick<ListedServer, 'apiServer' | 'cluster'>) => `${apiServer} ${cluster}`;
+      const own = new Set(rows.filter(({ way }) => way === '').map(keyOf));
+      const fresh = rows.filter(({ server }) => !known.has(server));
+      for (const { server } of fresh) known.add(server);
+      return fresh.map(({ isDirect, ...row }) => (isDirect && own.has(keyOf(row)) ? { ...row, way: '' } : row));
     });
-    const keyOf = ({ apiServer, cluster }: Pick<ListedServer, 'apiServer' | 'cluster'>) => `${apiServer} ${cluster}`;
-    const own = new Set(rows.filter(({ way }) => way === '').map(keyOf));
-    return rows.map(({ isDirect, ...row }) => (isDirect && own.has(keyOf(row)) ? { ...row, way: '' } : row));
-  });
 }

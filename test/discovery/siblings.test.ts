@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { RememberedList, RememberedMember } from '../../src/discovery/memory.ts';
-import { type SiblingSources, siblingCandidates } from '../../src/discovery/siblings.ts';
+import { knownClusters, type SiblingSources, siblingCandidates } from '../../src/discovery/siblings.ts';
 import { memberOf } from './stand-in.ts';
 
 const apiServer = 'https://api.us.example.com';
@@ -88,4 +88,20 @@ describe('siblingCandidates', () => {
     expect(candidates([], { kept: [us, us1, us1] })).toEqual([{ server: us1, provenance: 'tailnet' }]);
     expect(candidates([[seed, list(row(us1))]], { kept: [us1] })).toEqual([{ server: us1, provenance: 'stated' }]);
   });
+});
+
+it('the newest list with a server says which cluster it belongs to', () => {
+  const way = `${seed}/clusters/prod-us`;
+  const joined = (more: Partial<RememberedMember> = {}) => row(way, { name: null, through: 'hub', ...more });
+  const old = { ...list(row(us), joined(), row(us2, { cluster: 'other' })), at: at - 60_000 };
+  const newest = list(row(us), joined({ direct: true }));
+  const ways = (lists: readonly RememberedList[]) =>
+    knownClusters(lists).map(({ server, cluster, way: by }) => [server, cluster, by]);
+  const expected = [
+    [us, 'prod-us', ''],
+    [way, 'prod-us', ''],
+    [us2, 'other', ''],
+  ];
+  expect(ways([old, newest])).toEqual(expected);
+  expect(ways([newest, old])).toEqual(expected);
 });
