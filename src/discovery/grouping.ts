@@ -75,8 +75,10 @@ export function groupServers(
       if (each.through !== null && alike.length > 1 && (owners.length > 1 || owners[0] !== each))
         renamed.set(each, nameThrough(name, each.through));
     }
-    if (there.length < 2) continue;
-    if (warnings.length < mostWarnings) warnings.push(claimed(name, there));
+    // A joined cluster that is missing for the moment loses its name too.
+    const claimants = alike.filter((each) => there.includes(each) || renamed.has(each));
+    if (there.length === 0 || claimants.length < 2) continue;
+    if (warnings.length < mostWarnings) warnings.push(claimed(name, claimants));
     const [owner, ...others] = ownersOf(there);
     if (owner === undefined || others.length > 0) continue;
     for (const each of there.filter((one) => one !== owner && one.through === null)) {

@@ -249,6 +249,14 @@ describe('warnings', () => {
     expect(groupServers([row('a of us'), row('b of us', { apiEndpoint: eu, state: 'missing' })]).warnings).toEqual([]);
   });
 
+  it('name a joined cluster that is missing and loses its name to another one', () => {
+    const site = joined('hub-1/us through hub', { state: 'missing' });
+    const { clusters, warnings } = groupServers([...replicas, row('us of us', { apiEndpoint: eu }), site]);
+    expect(clusters.map(({ name }) => name)).toEqual(['hub', 'us', 'us-through-hub']);
+    expect(warnings).toEqual([`2 clusters claim the name "us": ${eu} (${tka('us')}) and ${us} (${site.server})`]);
+    expect(groupServers([...replicas, row('us of us', { state: 'missing' }), site]).warnings).toEqual([]);
+  });
+
   it('are limited in number, however many servers claim a name', () => {
     const rows = Array.from({ length: 1000 }, (_, i) => row(`s${i} of n${i >> 1}`, { apiEndpoint: `${us}:${i + 1}` }));
     expect(groupServers(rows).warnings).toHaveLength(5);

@@ -4,6 +4,7 @@ import type { Cluster } from '../../discovery/clusters.ts';
 import { isJoined } from '../../discovery/joined.ts';
 import type { ListMemory } from '../../discovery/memory.ts';
 import { rememberedClusters } from '../../discovery/remembered.ts';
+import { cleanText } from '../../util/text.ts';
 
 /** The clusters of the last lists, by server. */
 export class RememberedClusters {
@@ -57,15 +58,16 @@ export class RememberedClusters {
 
   /**
    * Replaces a server's URL in a hint with its cluster's name: `kubectl tka login prod-us`. Keeps the URL in hints
-   * about trust, because typing the URL means that the user trusts the server, and where the name means another way to
-   * the cluster.
+   * about trust, because typing the URL means that the user trusts the server, where the name means another way to the
+   * cluster, and where the hint ends in the name as `(NAME)`, because several things have it.
    */
   inHint(hint: string): string {
     if (hint.startsWith('if you trust')) return hint;
     return hint.replace(/(?<=\bkubectl tka (?:login|logout|forget|use|exec|doctor) )https?:\/\/\S+/g, (server) => {
       const cluster = this.of(server);
       const isOtherWay = cluster !== undefined && isJoined(cluster) !== isJoined({ server });
-      return (isOtherWay ? undefined : this.nameOf(server)) ?? server;
+      const name = isOtherWay ? undefined : this.nameOf(server);
+      return name === undefined || hint.endsWith(` (${cleanText(name)})`) ? server : name;
     });
   }
 }

@@ -1,4 +1,5 @@
 import { type Cluster, type ClusterServer, resolved } from '../../discovery/clusters.ts';
+import { isJoined } from '../../discovery/joined.ts';
 import { type Origin, peerAt } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError, UsageError } from '../../util/errors.ts';
@@ -14,7 +15,8 @@ import { devices } from './seeds.ts';
 /**
  * Returns the cluster that a name means: its own name or that of one of its servers, else the name of a managed
  * context, else a unique prefix of a cluster name. Returns undefined for no match, and for a context whose server is
- * not listed. Throws UsageError if several match; the hints list `command` with each of them.
+ * not listed. Throws UsageError if several match, or if another joined cluster has a context of that name; the hints
+ * list `command` with each of them.
  */
 export function clusterByName(
   clusters: readonly Cluster[],
@@ -31,8 +33,20 @@ export function clusterByName(
   const there = named.filter((cluster) => cluster.state !== 'missing');
   // Prefer listed clusters: a cluster can be recreated under its old name.
   const exact = there.length > 0 ? there : named;
-  const own = exact.length === 0 ? ours.find(isIt) : undefined;
-  if (own !== undefined) return [...contextsByCluster({ ours: [own] }, clusters).keys()][0];
+  const own = ours.find(isIt);
+  const clusterOf = (context: OurContext) => [...contextsByCluster({ ours: [context] }, clusters).keys()][0];
+  if (own !== undefined && exact.length === 0) return clusterOf(own);
+  const rest = command === 'exec' ? ' -- COMMAND' : '';
+  // A later cluster of the tailnet takes the name of a joined one, but not the name of its context.
+  const [only] = exact;
+  if (own !== undefined && isJoined(own) && exact.length === 1 && only?.server != null && only !== clusterOf(own)) {
+    throw new UsageError(`${quoted(name)} is a cluster, and the context of another cluster`, {
+      hints: [
+        `kubectl tka ${command} ${only.server}${rest} (${cleanText(only.name)})`,
+        `kubectl tka ${command} ${own.server}${rest} (context ${cleanText(own.name)})`,
+      ],
+    });
+  }
   const found =
     exact.length > 0
       ? exact
@@ -43,7 +57,7 @@ export function clusterByName(
     hints: found.slice(0, 10).map(({ name: each, server, apiEndpoint }) => {
       const alike = found.filter((other) => other.name === each).length > 1;
       const word = cleanText(alike ? (server ?? each) : each);
-      return `kubectl tka ${command} ${word}${command === 'exec' ? ' -- COMMAND' : ''} (${alike && server !== null ? each : (server ?? apiEndpoint)})`;
+      return `kubectl tka ${command} ${word}${rest} (${alike && server !== null ? each : (server ?? apiEndpoint)})`;
     }),
   });
 }

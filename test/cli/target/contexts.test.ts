@@ -1,8 +1,10 @@
-// Which managed contexts belong to which cluster.
+// Which managed contexts belong to which cluster, and which cluster a name means.
 import { expect, it } from 'vitest';
+import { clusterByName } from '../../../src/cli/target/by-name.ts';
 import { contextsByCluster } from '../../../src/cli/target/contexts.ts';
 import type { Cluster, ClusterServer } from '../../../src/discovery/clusters.ts';
 import type { OurContext } from '../../../src/kubeconfig/index.ts';
+import { UsageError } from '../../../src/util/errors.ts';
 
 const api = 'https://api.site.example.com';
 const at = (host: string, name = 'site') => `https://${host}.example.ts.net/clusters/${name}`;
@@ -23,7 +25,7 @@ function cluster(name: string, through: string | null, servers: readonly [string
 
 function contextFor(server: string, apiServer = api): OurContext {
   const rest = { file: 'config', command: undefined, caData: undefined, insecureSkipTlsVerify: false };
-  return { ...rest, name: 'ours', cluster: 'ours', user: 'ours', server, apiServer };
+  return { ...rest, name: 'site', cluster: 'site', user: 'site', server, apiServer };
 }
 
 it.each<[string, string | undefined, readonly Cluster[]]>([
@@ -40,4 +42,24 @@ it.each<[string, string | undefined, readonly Cluster[]]>([
 ])('a context at a login server that is not listed belongs to %s', (_, expected, clusters) => {
   const found = contextsByCluster({ ours: [contextFor(at('old'))] }, clusters);
   expect([...found.keys()].map(({ name }) => name)).toEqual(expected === undefined ? [] : [expected]);
+});
+
+it('a name is ambiguous if another cluster took it from a joined one that has a context', () => {
+  const own = 'https://site.example.ts.net';
+  const elsewhere = 'https://api.new.example.com';
+  const ours = [contextFor(at('hub'))];
+  const newcomer = cluster('site', null, [own], elsewhere);
+  const before = cluster('site-through-hub', 'hub', [at('hub')]);
+  for (const clusters of [[newcomer, before], [newcomer]]) {
+    const hints = [`kubectl tka login ${own} (site)`, `kubectl tka login ${at('hub')} (context site)`];
+    expect(() => clusterByName(clusters, 'site', { ours })).toThrow(
+      expect.objectContaining({ message: '"site" is a cluster, and the context of another cluster', hints }),
+    );
+    expect(() => clusterByName(clusters, 'site', { ours }, 'exec')).toThrow(UsageError);
+    expect(clusterByName(clusters, 'site', { ours: [] })).toBe(newcomer);
+    expect(clusterByName(clusters, 'site', { ours: [contextFor(own, elsewhere)] })).toBe(newcomer);
+  }
+  // Its own server, and a further way to it.
+  const both = cluster('site', null, [own, at('hub')]);
+  expect(clusterByName([both], 'site', { ours })).toBe(both);
 });
