@@ -45,7 +45,7 @@ export interface Cluster {
   /** Version of its TKA server, from the list. */
   readonly version: string | null;
   readonly labels: ReadonlyMap<string, string>;
-  /** The name of the login server's cluster, if the user signs in to this one through it; else null. */
+  /** The name of the login server's cluster if `server` is the way through it; else null. */
   readonly through: string | null;
   /** All its TKA servers, sorted by state (best first), then by name. Not empty. */
   readonly servers: readonly ClusterServer[];

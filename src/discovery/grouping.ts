@@ -89,7 +89,7 @@ export function groupServers(
   const clusters = made.map((each) => {
     const { ranked, speaker } = each;
     const name = renamed.get(each) ?? each.name;
-    return { ...clusterOf(name, ranked, named, known.get(speaker.apiEndpoint) ?? []), through: each.through };
+    return clusterOf(name, ranked, named, known.get(speaker.apiEndpoint) ?? []);
   });
   const rank = (cluster: Cluster) => last.indexOf(cluster.state);
   clusters.sort(
@@ -156,7 +156,7 @@ function clusterOf(
   ranked: readonly ServerRow[],
   named: (row: ServerRow) => string,
   known: readonly KnownPair[],
-): Omit<Cluster, 'through'> {
+): Cluster {
   const [speaker] = ranked as [ServerRow];
   // Servers that only claim to belong to the cluster do not count if others have its name.
   const limit = Math.max(1, standing(speaker));
@@ -167,7 +167,8 @@ function clusterOf(
   const isKnown = ({ server, state, usable }: ServerRow) =>
     server !== null && servers.has(server) && usable && (state !== 'missing' || best.state === 'missing');
   const own = [...servers].flatMap((server) => ranked.find((row) => row.server === server && isKnown(row)) ?? []);
-  const { server, provenance, version } = own[0] ?? best;
+  const chosen = own[0] ?? best;
+  const { server, provenance, version } = chosen;
   const seen = counted.flatMap(({ lastSeen }) => lastSeen ?? []).sort((a, b) => Date.parse(b) - Date.parse(a));
   return {
     name,
@@ -179,6 +180,7 @@ function clusterOf(
     lastSeen: seen[0] ?? null,
     version,
     labels: speaker.labels,
+    through: throughOf(chosen),
     servers: serversOf(ranked, named),
   };
 }

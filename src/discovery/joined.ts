@@ -15,6 +15,11 @@ export function isJoined({ server }: Pick<Way, 'server'>): boolean {
   return server !== null && joinedNameOf(server) !== undefined;
 }
 
+/** Returns true for a cluster without a server of its own in the tailnet. It can state any API endpoint. */
+export function isOnlyJoined({ servers }: { readonly servers: readonly Way[] }): boolean {
+  return servers.every(isJoined);
+}
+
 /** Returns the name of a joined cluster's login server: the one that is stated, else its host. */
 export function loginServerName(server: string, through: string | undefined): string {
   return through ?? shortName(originOf(server), '');

@@ -445,6 +445,13 @@ describe('joined clusters', () => {
     ]);
   });
 
+  it('say through whom if that way to a cluster of the tailnet is chosen', () => {
+    const way = joined('hub-1/us through hub', { direct: true });
+    const known = [{ server: way.server ?? '', apiServer: us }];
+    const through = groupServers([row('us of us'), way], { known }).clusters.map((each) => [each.server, each.through]);
+    expect(through).toEqual([[way.server, 'hub']]);
+  });
+
   it('are grouped the same way in any order', () => {
     const rows = [
       ...[...replicas, row('us of us'), joined('hub-1/us through hub'), joined('hub-2/us through hub')],

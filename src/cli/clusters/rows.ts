@@ -1,5 +1,5 @@
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
-import { isJoined } from '../../discovery/joined.ts';
+import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
 import type { Style } from '../../terminal/colour.ts';
@@ -51,7 +51,7 @@ export function listedOf(cluster: Cluster, context: Context, view: KubeconfigVie
   const current = view.ours.find((ours) => ours.name === view.currentContext && servers.has(ours.server));
   const byServer = current ?? (server === null ? undefined : contextOf(view, server));
   const isOf = (each: OurContext) =>
-    cluster.through === null ? !isJoined(each) && each.apiServer === apiEndpoint : servers.has(each.server);
+    isOnlyJoined(cluster) ? servers.has(each.server) : !isJoined(each) && each.apiServer === apiEndpoint;
   const ours = byServer ?? view.ours.find(isOf);
   const row = {
     name: cluster.name,

@@ -1,7 +1,7 @@
 // The names of TKA servers' clusters on this machine, from the last lists. Asks nothing over the network.
 
 import type { Cluster } from '../../discovery/clusters.ts';
-import { isJoined } from '../../discovery/joined.ts';
+import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
 import type { ListMemory } from '../../discovery/memory.ts';
 import { rememberedClusters } from '../../discovery/remembered.ts';
 import { cleanText } from '../../util/text.ts';
@@ -82,7 +82,7 @@ function indexOf(memory: ListMemory) {
     byServer: new Map(pairs.reverse()),
     byName: Map.groupBy(all, ({ name }) => name),
     byEndpoint: Map.groupBy(
-      all.filter(({ through }) => through === null),
+      all.filter((cluster) => !isOnlyJoined(cluster)),
       ({ apiEndpoint }) => apiEndpoint,
     ),
   };

@@ -1,6 +1,6 @@
 import * as fs from 'node:fs';
 import type { Cluster, ResolvedCluster } from '../../discovery/clusters.ts';
-import { isJoined } from '../../discovery/joined.ts';
+import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
 import { shellWord } from '../../kubeconfig/damage.ts';
 import type { ContextSpec, KubeconfigChange, KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { parseSource } from '../../kubeconfig/source.ts';
@@ -310,7 +310,7 @@ function pruning(view: KubeconfigView, { all, prunes, wasListed }: SyncInput) {
   const [pruned, spared]: [OurContext[], OurContext[]] = [[], []];
   if (!prunes) return { pruned, spared };
   const servers = new Set(all.flatMap((cluster) => [...serversOf(cluster)]));
-  const endpoints = new Set(all.flatMap(({ apiEndpoint, through }) => (through === null ? apiEndpoint : [])));
+  const endpoints = new Set(all.flatMap((cluster) => (isOnlyJoined(cluster) ? [] : cluster.apiEndpoint)));
   const listed = new Set([...contextsByCluster(view, all).values()].flat());
   for (const context of view.ours) {
     if (servers.has(context.server) || listed.has(context)) continue;

@@ -1,6 +1,6 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import { messageAfterName } from '../../discovery/clusters.ts';
-import { isJoined } from '../../discovery/joined.ts';
+import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
 import type { OurContext } from '../../kubeconfig/index.ts';
 import { painter } from '../../terminal/colour.ts';
 import { cell } from '../../terminal/output.ts';
@@ -150,10 +150,13 @@ function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[]
     ours.filter((each) => !isJoined(each)),
     ({ apiServer }) => apiServer,
   );
-  return ({ server, servers, apiEndpoint, through }) => {
+  return (cluster) => {
+    const { server, servers, apiEndpoint } = cluster;
     const all = new Set([server, ...servers.map((each) => each.server)]);
     const own = [...all].flatMap((each) => byServer.get(each ?? '') ?? []);
-    return (own.length > 0 || through !== null ? own : (byEndpoint.get(apiEndpoint) ?? [])).map(({ name }) => name);
+    return (own.length > 0 || isOnlyJoined(cluster) ? own : (byEndpoint.get(apiEndpoint) ?? [])).map(
+      ({ name }) => name,
+    );
   };
 }
 

@@ -1,5 +1,5 @@
 import { type Cluster, contextNames, shortName } from '../../discovery/clusters.ts';
-import { isJoined } from '../../discovery/joined.ts';
+import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import { composed, quoted } from '../../util/text.ts';
@@ -97,11 +97,12 @@ export function contextsByCluster(
   for (const cluster of [...clusters].reverse())
     for (const { server } of [...cluster.servers, cluster]) if (server !== null) byServer.set(server, cluster);
   const byEndpoint = Map.groupBy(
-    clusters.filter(({ through }) => through === null),
+    clusters.filter((cluster) => !isOnlyJoined(cluster)),
     ({ apiEndpoint }) => apiEndpoint,
   );
-  const joined = clusters.filter(({ servers }) => servers.every(isJoined));
-  const byJoined = Map.groupBy(joined, ({ server, apiEndpoint }) => joinedKey(server, apiEndpoint));
+  const byJoined = Map.groupBy(clusters.filter(isOnlyJoined), ({ server, apiEndpoint }) =>
+    joinedKey(server, apiEndpoint),
+  );
   const found = new Map<Cluster, OurContext[]>();
   for (const ours of view.ours) {
     const replicas = isJoined(ours) ? (ours.siblings?.servers ?? []) : [];
