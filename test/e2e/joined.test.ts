@@ -362,6 +362,22 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
     await prod.close();
   });
 
+  test('forget of a further way leaves its sign-in', async ({ home, hub, first }) => {
+    const prod = await startReplicas('prod', 1, hub.certificates);
+    hub.others.push(...prod.members());
+    const way = join(hub, 'prod', prod);
+    way.row = { direct: true };
+    await home.run('login prod');
+    await home.run(['login', way.at(first)]);
+    expect(prod.provisioner.view('alice-9f3c')).toBeDefined();
+    expect(await home.run('forget prod-through-127.0.0.1')).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ prod: prod.replicas[0]?.server });
+    expect(prod.provisioner.view('alice-9f3c')).toBeUndefined();
+    expect(prod.provisioner.view('alice')).toBeDefined();
+    expect(marks(home)).not.toContain(entryName(prod.replicas[0]?.server ?? ''));
+    await prod.close();
+  });
+
   test('a further way never takes its context', async ({ home, hub, first }) => {
     const prod = await startReplicas('prod', 1, hub.certificates);
     hub.others.push(...prod.members());

@@ -4,6 +4,7 @@ import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { forEachToTell, signOut } from '../logout/sign-out.ts';
 import { heldTargets, knownHere } from '../target/held-target.ts';
+import type { SignOutGroup } from '../target/same-cluster.ts';
 
 interface ForgetFlags {
   readonly selector?: string;
@@ -58,7 +59,9 @@ function nothingHeld(server: string): TkaError {
 async function signOutOf(context: Context, view: KubeconfigView, servers: readonly string[]): Promise<void> {
   const { sessions, terminal } = context;
   const held = new Set(sessions.store.list().map(({ server }) => server));
-  const failed = await forEachToTell(context, view, servers, (server, group) => signOut(context, view, server, group));
+  const act = (server: string, group: SignOutGroup) => signOut(context, view, server, group);
+  // The contexts of another way to a cluster stay, and with them its sign-in.
+  const failed = await forEachToTell(context, view, servers, act, 'way');
   for (const { server, error } of failed) {
     if (held.has(server)) terminal.warn(error.message);
     else terminal.log(error.message);

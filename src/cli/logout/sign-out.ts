@@ -4,7 +4,7 @@ import { progressBar } from '../../terminal/progress.ts';
 import { TkaError } from '../../util/errors.ts';
 import type { Context } from '../context/context.ts';
 import { nameOfServer } from '../target/contexts.ts';
-import { type SignOutGroup, signOutGroups } from '../target/same-cluster.ts';
+import { type SignOutGroup, type SignOutScope, signOutGroups } from '../target/same-cluster.ts';
 
 /** Maximum number of concurrent sign-outs. */
 const parallel = 8;
@@ -23,6 +23,7 @@ export async function forEachToTell(
   view: KubeconfigView,
   servers: readonly string[],
   act: (server: string, group: SignOutGroup) => Promise<void>,
+  scope?: SignOutScope,
 ): Promise<FailedSignOut[]> {
   const failed: FailedSignOut[] = [];
   const attempt = async (server: string, group: SignOutGroup) => {
@@ -33,7 +34,7 @@ export async function forEachToTell(
       failed.push({ server, error });
     }
   };
-  const groups = signOutGroups(context, view, servers);
+  const groups = signOutGroups(context, view, servers, scope);
   const all = groups.flatMap((group) => group.told.map((server) => [server, group] as const));
   let done = 0;
   const [only] = all;

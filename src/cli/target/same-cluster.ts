@@ -16,6 +16,9 @@ interface HeldServer {
   readonly way?: string;
 }
 
+/** What a sign-out is for: a whole cluster, or one way to it. */
+export type SignOutScope = 'cluster' | 'way';
+
 /** The servers of a cluster, as a logout treats them. */
 export interface SignOutGroup {
   /** One server per sign-in store: the logout calls these. The first is the server that the user named. */
@@ -30,9 +33,15 @@ export interface SignOutGroup {
  * Groups servers by cluster, in the given order, and adds the other known servers of each cluster, because a logout
  * applies to a whole cluster. Servers belong to one cluster if they have the same API server and do not state different
  * cluster names. A way through a login server belongs to it only if it is known to lead to the same cluster. Data from
- * the server itself takes precedence over what a list or a context says about it.
+ * the server itself takes precedence over what a list or a context says about it. With the scope `way`, the cluster's
+ * own servers and the ways through login servers are groups of their own, as their accounts are.
  */
-export function signOutGroups(context: Context, view: KubeconfigView, servers: readonly string[]): SignOutGroup[] {
+export function signOutGroups(
+  context: Context,
+  view: KubeconfigView,
+  servers: readonly string[],
+  scope: SignOutScope = 'cluster',
+): SignOutGroup[] {
   const held = heldServers(context, view);
   const rows = knownClusters(context.memory.all());
   const byServer = Map.groupBy(rows, ({ server }) => server);
@@ -50,10 +59,12 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
   for (const server of servers) {
     if (done.has(server)) continue;
     const named = about(server);
+    const isInScope = (each: string) => scope === 'cluster' || isJoined({ server: each }) === isJoined({ server });
     const { apiServer, cluster, store, way } = named;
     const others = (apiServer === undefined ? [] : (heldByApi.get(apiServer) ?? [])).filter(
       (other) =>
         other.server !== server &&
+        isInScope(other.server) &&
         (other.cluster === undefined || cluster === undefined || other.cluster === cluster) &&
         (other.way === way || (other.store !== undefined && other.store === store)),
     );
@@ -63,7 +74,9 @@ export function signOutGroups(context: Context, view: KubeconfigView, servers: r
       ...view.ours.flatMap((each) => (each.server === server ? (each.siblings?.servers ?? []) : [])),
     ];
     const isListedElsewhere = (each: string) => byServer.get(each)?.some((row) => keyOf(row) !== keyOf(named));
-    const known = siblings.filter((each) => !held.has(each) && each !== server && !isListedElsewhere(each));
+    const known = siblings.filter(
+      (each) => !held.has(each) && each !== server && isInScope(each) && !isListedElsewhere(each),
+    );
     const stores = new Set([named.store]);
     const told = [server];
     for (const other of others) {
@@ -91,10 +104,9 @@ const keyOf = ({ apiServer, cluster, way }: Pick<HeldServer, 'apiServer' | 'clus
  */
 export function liftSignedOut(context: Context, view: KubeconfigView, server: string): void {
   const { store } = context.sessions;
-  for (const { told, held, known } of signOutGroups(context, view, [server]))
+  for (const { told, held, known } of signOutGroups(context, view, [server], 'way'))
     for (const each of [...told, ...held, ...known])
-      if (isJoined({ server: each }) === isJoined({ server }) && store.signedOut.read(each) !== undefined)
-        store.signedOut.remove(each);
+      if (store.signedOut.read(each) !== undefined) store.signedOut.remove(each);
 }
 
 function heldServers({ sessions: { store } }: Context, view: KubeconfigView): Map<string, HeldServer> {
