@@ -132,7 +132,7 @@ describe.concurrent('clusters --probe', () => {
     for (const cluster of mesh.clusters) cluster.resetCounts();
     const wide = await home.run('clusters --probe -l environment=staging -o wide');
     expect(lines(wide.stdout).map((line) => line.split(/ {3,}/).at(1))).toEqual(['NAME', 'staging']);
-    expect(wide.stdout).toMatch(/^CURRENT +NAME.*LABELS +SERVERS +TKA SERVER +THROUGH +API ENDPOINT +LAST SEEN\n/);
+    expect(wide.stdout).toMatch(/^CURRENT +NAME.*LABELS +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN +THROUGH\n/);
     // No other server is asked, and for names none at all.
     expect(mesh.clusters.map(({ counts }) => counts.clusterInfo)).toEqual([0, 0, 1]);
     expect((await home.run('clusters --probe -o name')).stdout).toBe('prod-eu\nprod-us\nstaging\n');

@@ -118,7 +118,7 @@ describe.concurrent('clusters --watch', () => {
 
   test('-o wide has all columns', async ({ home, eu }) => {
     const watching = watch(home, '-o wide');
-    expect((await watching.lines(4))[0]).toMatch(/ LABELS +SERVERS +TKA SERVER +THROUGH +API ENDPOINT +LAST SEEN$/);
+    expect((await watching.lines(4))[0]).toMatch(/ LABELS +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN +THROUGH$/);
     await eu.stop();
     expect((await watching.lines(5))[4]).toContain(eu.apiServer);
     await watching.end();

@@ -38,7 +38,7 @@ const other = (fields: Row = {}): Row => ({
 });
 
 const heading =
-  /^CURRENT +NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +THROUGH +API ENDPOINT +LAST SEEN)?$/;
+  /^CURRENT +NAME +STATE +CONTEXT +SESSION +LABELS(?: +SERVERS +TKA SERVER +API ENDPOINT +LAST SEEN +THROUGH)?$/;
 
 /** Runs `clusters -o json`, with checks, and the same list in the other given formats. */
 async function listed(fixture: Fixture, formats: readonly string[] = []): Promise<ClusterRow[]> {

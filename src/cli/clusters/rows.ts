@@ -117,7 +117,7 @@ export function headingsOf({ wide, probe }: Columns): string[] {
     'CONTEXT',
     'SESSION',
     'LABELS',
-    ...(wide ? ['SERVERS', 'TKA SERVER', 'THROUGH', 'API ENDPOINT', 'LAST SEEN'] : []),
+    ...(wide ? ['SERVERS', 'TKA SERVER', 'API ENDPOINT', 'LAST SEEN', 'THROUGH'] : []),
   ];
 }
 
@@ -156,9 +156,9 @@ export function cellsOf(listed: Listed, { wide, probe }: Columns, now = Date.now
       ? [
           `${up}/${row.servers.length}`,
           row.server ?? '-',
-          row.through ?? '-',
           row.apiEndpoint,
           lastSeenText(row.lastSeen, now),
+          row.through ?? '-',
         ]
       : []),
   ];
