@@ -69,14 +69,15 @@ export function groupServers(
   const renamed = new Map<(typeof made)[number], string>();
   for (const [name, alike] of Map.groupBy(made, (each) => each.name)) {
     const there = alike.filter(({ ranked }) => ranked.some(({ state }) => state !== 'missing'));
+    const listed = new Set(there);
     // A joined cluster does not get the name of a cluster that is missing for the moment.
-    const owners = ownersOf(alike.filter((each) => each.through === null || there.includes(each)));
+    const owners = ownersOf(alike.filter((each) => each.through === null || listed.has(each)));
     for (const each of alike) {
       if (each.through !== null && alike.length > 1 && (owners.length > 1 || owners[0] !== each))
         renamed.set(each, nameThrough(name, each.through));
     }
     // A joined cluster that is missing for the moment loses its name too.
-    const claimants = alike.filter((each) => there.includes(each) || renamed.has(each));
+    const claimants = alike.filter((each) => listed.has(each) || renamed.has(each));
     if (there.length === 0 || claimants.length < 2) continue;
     if (warnings.length < mostWarnings) warnings.push(claimed(name, claimants));
     const [owner, ...others] = ownersOf(there);
