@@ -74,11 +74,15 @@ const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 /** Replaces the listeners for the signals that end a program. Returns a function that restores them. */
 export function takeSignals(act: (signal: (typeof signals)[number]) => void): () => void {
   const before = signals.map((signal) => [signal, process.listeners(signal)] as const);
-  for (const signal of signals) process.removeAllListeners(signal).on(signal, act);
+  // Without any listener, even for a moment, a signal would end this process.
+  for (const [signal, listeners] of before) {
+    process.on(signal, act);
+    for (const listener of listeners) process.removeListener(signal, listener);
+  }
   return () => {
     for (const [signal, listeners] of before) {
-      process.removeListener(signal, act);
       for (const listener of listeners) process.on(signal, listener);
+      process.removeListener(signal, act);
     }
   };
 }

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { constants, userInfo } from 'node:os';
 import { systemCode, TkaError } from '../../util/errors.ts';
 import { isExecutable, placesOnPath, searchPathOf } from '../../util/search-path.ts';
@@ -31,22 +31,24 @@ export async function runOnTerminal(
   env: NodeJS.ProcessEnv,
   isShell: boolean,
 ): Promise<number> {
-  const child = spawn(file, args, { env, stdio: 'inherit' });
-  // Ctrl-C and Ctrl-\ reach the program by the terminal.
+  let child: ChildProcess | undefined;
+  // Ctrl-C and Ctrl-\ reach the program by the terminal. Before it starts: a shell that outlives us would keep the terminal.
   const giveBack = takeSignals((signal) => {
     if (signal === 'SIGINT') return;
     // Interactive shells ignore SIGTERM.
-    child.kill(isShell && !windows ? 'SIGHUP' : signal);
-    setTimeout(() => child.kill('SIGKILL'), grace).unref();
+    child?.kill(isShell && !windows ? 'SIGHUP' : signal);
+    setTimeout(() => child?.kill('SIGKILL'), grace).unref();
   });
   const ignore = () => {};
   if (!windows) process.on('SIGQUIT', ignore);
   try {
+    const started = spawn(file, args, { env, stdio: 'inherit' });
+    child = started;
     return await new Promise((resolve, reject) => {
-      child.on('exit', (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])));
-      child.on('error', (cause) => {
+      started.on('exit', (code, signal) => resolve(code ?? 128 + (signal === null ? 0 : constants.signals[signal])));
+      started.on('error', (cause) => {
         // Node also reports a failed kill here.
-        if (child.pid !== undefined) return;
+        if (started.pid !== undefined) return;
         const hints = [isShell ? 'set SHELL to the path of a shell' : 'give the path of a program after the --'];
         reject(new TkaError(`cannot start ${file}: ${systemCode(cause) ?? cause.message}`, { cause, hints }));
       });
