@@ -31,28 +31,29 @@ export function readSignIn(answer: TunnelAnswer, caller: Caller): LoginAnswer {
   return { username, role, until, ...(caller.tagged && { node: caller.tagged.node }) };
 }
 
-/** Returns the kubeconfig with a token for this cluster. Throws InvalidAnswer for anything else. */
-export function readKubeconfig(answer: TunnelAnswer, { apiEndpoint }: JoinedCluster): KubeconfigAnswer {
-  const body = jsonOf(answer);
+/**
+ * Returns the kubeconfig with a token for this cluster. Its entries have names of the login server: with those of the
+ * cluster it could replace other entries of a user's kubeconfig. Throws InvalidAnswer for anything else.
+ */
+export function readKubeconfig(answer: TunnelAnswer, { name, apiEndpoint }: JoinedCluster): KubeconfigAnswer {
+  jsonOf(answer);
   const access = parsed(() => parseKubeconfig(rawOf(answer), 'it', Date.now()));
   if (access === 'pending') throw new InvalidAnswer('it has no token');
   mustHaveEndpoint(access.apiServer, apiEndpoint);
-  const cluster = onlyName(body, 'clusters');
-  const user = onlyName(body, 'users');
-  const context = onlyName(body, 'contexts');
+  const entry = `tka-${name}`;
   return {
     kind: 'Config',
     apiVersion: 'v1',
     clusters: {
-      [cluster]: {
+      [entry]: {
         server: apiEndpoint,
         ...(access.caData !== '' && { 'certificate-authority-data': access.caData }),
         ...(access.insecureSkipTlsVerify && { 'insecure-skip-tls-verify': true }),
       },
     },
-    users: { [user]: { token: access.token } },
-    contexts: { [context]: { cluster, user } },
-    'current-context': context,
+    users: { [entry]: { token: access.token } },
+    contexts: { [entry]: { cluster: entry, user: entry } },
+    'current-context': entry,
   };
 }
 
@@ -135,12 +136,3 @@ function mustHaveEndpoint(stated: string, known: string): void {
 
 const isName = (value: unknown): value is string =>
   typeof value === 'string' && value !== '' && cleanText(value, nameLimit) === value;
-
-/** Returns the name of the only entry of a map. Throws InvalidAnswer if there are others, or if the name is invalid. */
-function onlyName(body: Json, section: string): string {
-  const entries = own(body, section);
-  const [name, ...others] = isObject(entries) ? Object.keys(entries) : [];
-  if (others.length > 0) throw new InvalidAnswer(`it has more than one entry in ${section}`);
-  if (!isName(name)) throw new InvalidAnswer(`it has an invalid name in ${section}`);
-  return name;
-}
