@@ -291,6 +291,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a login server w
     expect(await get('north')).toMatchObject({ status: 0 });
     await replicas[0].start();
     await connected('north');
+    // It lists the joined clusters once it knows its mesh.
+    await expect.poll(async () => (await run('clusters -o name')).stdout.split('\n')).toContain('north');
   });
 
   test('a killed joined server reconnects after its restart, and leaves no half-made sign-in', async () => {

@@ -180,7 +180,7 @@ describe.skipIf(absent !== undefined || tailscaledHere)('docs/federation.md', ()
     // 6. Suspend and resume.
     const [suspend = '', resume = ''] = commandsAfter('**Suspend.**');
     await login.type(suspend);
-    await vi.waitFor(async () => expect(await dora.login()).toMatchObject({ status: 403 }), 60_000);
+    await vi.waitFor(async () => expect(await dora.login()).toMatchObject({ status: 422 }), 60_000);
     await login.type(resume);
     await signIn();
 

@@ -27,8 +27,8 @@ export interface JoinRecord {
   readonly membership: Membership | undefined;
   /** The hash of the join Secret that must not be used again, because the login server has evicted the cluster. */
   readonly evicted: string | undefined;
-  /** Whether the cluster has left a login server for another one of the same name, and has not joined that one yet. */
-  readonly isSettling: boolean;
+  /** The login server that is joined next: first, all replicas leave another one of the same name. */
+  readonly settling: Membership | undefined;
   /** Why the Secret cannot be used. */
   readonly problem: string | undefined;
   /** The version of the Secret that was read. Undefined if there is none. */
@@ -93,21 +93,18 @@ export class JoinRecords {
   async write(
     old: JoinRecord,
     key: FederationKey,
-    {
-      membership,
-      evicted,
-      isSettling,
-    }: { readonly membership?: Membership; readonly evicted?: string; readonly isSettling?: boolean },
+    { membership, evicted, settling }: Partial<Pick<JoinRecord, 'membership' | 'evicted' | 'settling'>>,
   ): Promise<JoinRecord> {
+    const at = membership ?? settling;
     const texts = {
       privateKey: writeKeys([key]),
-      clusterName: membership?.cluster,
-      endpoint: membership?.endpoint,
-      primaryName: membership?.primary,
-      primaryPublicKey: membership?.keys.join('\n'),
-      [hashKey]: membership?.hash,
+      clusterName: at?.cluster,
+      endpoint: at?.endpoint,
+      primaryName: at?.primary,
+      primaryPublicKey: at?.keys.join('\n'),
+      [hashKey]: at?.hash,
       [evictedKey]: evicted,
-      [settlingKey]: isSettling ? 'true' : undefined,
+      [settlingKey]: settling && 'true',
     };
     return recordOf(await this.#put(infoName, old.version, texts));
   }
@@ -162,7 +159,7 @@ const nothing: JoinRecord = {
   key: undefined,
   membership: undefined,
   evicted: undefined,
-  isSettling: false,
+  settling: undefined,
   problem: undefined,
   version: undefined,
 };
@@ -180,8 +177,9 @@ function recordOf(secret: Secret): JoinRecord {
   }
   const evicted = texts.get(evictedKey);
   // Not joined yet, or not any more.
-  if (!texts.has('primaryName')) return { ...nothing, key, evicted, isSettling: texts.has(settlingKey), version };
+  if (!texts.has('primaryName')) return { ...nothing, key, evicted, version };
   const membership = membershipIn(texts);
+  if (texts.has(settlingKey)) return { ...nothing, key, settling: membership, version };
   const problem = membership === undefined ? `the ${where} is damaged: delete it, and join again` : undefined;
   return { ...nothing, key, membership, evicted, problem, version };
 }

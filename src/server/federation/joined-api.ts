@@ -9,6 +9,7 @@ import { type Answered, type Caller, type Decided, Refusal, type RefusalReason }
 import { Buckets, CallerLimits } from '../http/limits.ts';
 import { apiRoutes, type Served } from '../http/routes.ts';
 import type { Log } from '../log/log.ts';
+import { namesOf } from '../provisioner/objects.ts';
 import { AssertionError, AssertionVerifier } from './assertion.ts';
 import {
   assertionRefused,
@@ -24,8 +25,8 @@ import {
 export interface JoinedApiOptions extends Omit<Served, 'members'> {
   /** As in Provisioner. */
   readonly endAllThrough: (loginServer: string) => Promise<number>;
-  /** Returns how many sign-ins came through this login server and have not ended. Absent: they are not limited. */
-  readonly signInsThrough?: (loginServer: string) => number;
+  /** Returns the names of the sign-ins through this login server that have not ended. Absent: they are not limited. */
+  readonly signInsThrough?: (loginServer: string) => ReadonlySet<string>;
   /** `federation.roles`: the only roles that can be used through a login server. Empty: all. */
   readonly roles: readonly string[];
   /** `federation.maxPeriod` in milliseconds. */
@@ -201,13 +202,16 @@ export class JoinedApi {
   }
 
   /** Limits what a login server can use of this cluster. What ends a sign-in always passes the limit of sign-ins. */
-  async #admit({ role }: Caller, isSignIn: boolean, tunnel: OwnTunnel, signal: AbortSignal): Promise<void> {
+  async #admit(caller: Caller, isSignIn: boolean, tunnel: OwnTunnel, signal: AbortSignal): Promise<void> {
     const { primary, cluster } = tunnel;
     const taken = this.#rate.take(`${primary}\0${cluster}`, patienceMs);
     if ('overMs' in taken) throw tooMany('too many requests through this login server');
     if (taken.inMs > 0) await delay(taken.inMs, undefined, { signal });
-    const count = isSignIn && role !== '' ? (this.#options.signInsThrough?.(primary) ?? 0) : 0;
-    if (count >= mostSignIns) throw tooMany(`there are ${mostSignIns} sign-ins through this login server`);
+    if (!isSignIn || caller.role === '') return;
+    const there = this.#options.signInsThrough?.(primary);
+    // People who have one can renew it.
+    if (there === undefined || there.size < mostSignIns || namesOf(caller).some((name) => there.has(name))) return;
+    throw tooMany(`there are ${mostSignIns} sign-ins through this login server`);
   }
 
   /** Returns a caller within the limits of this cluster. */

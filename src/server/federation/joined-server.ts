@@ -112,8 +112,8 @@ class Joiner implements JoinedServer {
   #hasWarned = false;
   /** When sign-ins through other login servers were last looked for (performance.now()). */
   #straysAt = Number.NEGATIVE_INFINITY;
-  /** The sign-ins by login server, and when they were counted (performance.now()). */
-  #counted: { readonly at: number; readonly byName: ReadonlyMap<string | undefined, number> } = {
+  /** The names of the sign-ins by login server, and when they were counted (performance.now()). */
+  #counted: { readonly at: number; readonly byName: ReadonlyMap<string, ReadonlySet<string>> } = {
     at: Number.NEGATIVE_INFINITY,
     byName: new Map(),
   };
@@ -244,8 +244,11 @@ class Joiner implements JoinedServer {
     // Before the record is read: a sign-in through a new login server must not look like one through an old one.
     const used = this.#loginServersInUse();
     if (!this.#isActive && !(await this.#joinedBefore())) {
+      if (used.size === 0) return;
       // Left, and restarted before the sign-ins ended.
-      if (used.size > 0) await this.#endStrays(used, await this.#membershipIfAny());
+      const { membership, problem } = await this.#read(used);
+      if (problem !== undefined) throw new Error(problem);
+      await this.#endStrays(used, membership);
       return;
     }
     const found = await this.#read(used);
@@ -269,20 +272,33 @@ class Joiner implements JoinedServer {
    */
   async #read(used: ReadonlySet<string>): Promise<JoinRecord> {
     try {
-      const record = await this.#records.read();
-      this.#forbiddenSince = undefined;
-      return record;
+      return await this.#readRecord();
     } catch (error) {
       if (this.#evicted !== undefined) await this.#leave(this.#evicted.membership);
-      if (isStatus(error, 403)) this.#forbiddenSince ??= performance.now();
-      else this.#forbiddenSince = undefined;
-      const { forbiddenMs = 60_000 } = this.#options.times ?? {};
-      if (this.#forbiddenSince !== undefined && performance.now() - this.#forbiddenSince >= forbiddenMs) {
+      if (this.#isForbidden()) {
         await this.#closeTunnels();
         await this.#endStrays(used, undefined);
       }
       throw error;
     }
+  }
+
+  async #readRecord(): Promise<JoinRecord> {
+    try {
+      const record = await this.#records.read();
+      this.#forbiddenSince = undefined;
+      return record;
+    } catch (error) {
+      if (isStatus(error, 403)) this.#forbiddenSince ??= performance.now();
+      else this.#forbiddenSince = undefined;
+      throw error;
+    }
+  }
+
+  /** Returns whether tka-cluster-info is forbidden, and not only while an API server starts. */
+  #isForbidden(): boolean {
+    const { forbiddenMs = 60_000 } = this.#options.times ?? {};
+    return this.#forbiddenSince !== undefined && performance.now() - this.#forbiddenSince >= forbiddenMs;
   }
 
   #knows({ key }: JoinRecord): void {
@@ -295,24 +311,19 @@ class Joiner implements JoinedServer {
    */
   async #joinedBefore(): Promise<boolean> {
     if (!this.#looked && fs.existsSync(this.#folder)) {
-      this.#isActive = (await this.#membershipIfAny()) !== undefined;
-      this.#looked = true;
+      try {
+        const { membership, problem } = await this.#readRecord();
+        if (problem !== undefined) throw new Error(problem);
+        this.#isActive = membership !== undefined;
+        this.#looked = true;
+      } catch (error) {
+        // Without a federation there are neither the namespace nor the rights.
+        if (!isStatus(error, 403)) throw error;
+        this.#looked = this.#isForbidden();
+      }
     }
     if (!this.#isActive) this.#warnWithoutSecret();
     return this.#isActive;
-  }
-
-  /** Returns what tka-cluster-info says, also if there is none. Throws an Error if it is damaged. */
-  async #membershipIfAny(): Promise<Membership | undefined> {
-    try {
-      const { membership, problem } = await this.#records.read();
-      if (problem !== undefined) throw new Error(problem);
-      return membership;
-    } catch (error) {
-      // Without a federation there are neither the namespace nor the rights.
-      if (!isStatus(error, 403)) throw error;
-      return undefined;
-    }
   }
 
   /** Warns about a login server without a join Secret. */
@@ -348,10 +359,10 @@ class Joiner implements JoinedServer {
   async #useTunnels({ membership, key, problem }: JoinRecord): Promise<void> {
     if (problem !== undefined) return;
     if (this.#open !== undefined) {
-      if (membership !== undefined && isSamePlace(this.#open.membership, membership)) {
-        // Only the keys: an eviction is news for the join Secret of these tunnels.
-        const { keys } = membership;
-        this.#open.membership = { ...this.#open.membership, keys };
+      // With another join Secret there are new tunnels: what comes through the old ones is not news for it.
+      if (membership?.hash === this.#open.membership.hash && isSamePlace(this.#open.membership, membership)) {
+        // With its keys, which can be new.
+        this.#open.membership = membership;
         // For the next dial.
         await this.#currentStatement().catch(() => undefined);
         return;
@@ -441,16 +452,19 @@ class Joiner implements JoinedServer {
     await this.#api.endAllThrough(primary);
   }
 
-  /** Returns how many sign-ins came through a login server, as of at most a second ago. */
-  #signInsThrough(name: string): number {
+  /** Returns the names of the sign-ins through a login server, as of at most a second ago. */
+  #signInsThrough(loginServer: string): ReadonlySet<string> {
     if (performance.now() - this.#counted.at >= 1_000) {
-      const byName = new Map<string | undefined, number>();
-      for (const { loginServer, state } of this.#options.provisioner.overview()) {
-        if (state !== 'ending') byName.set(loginServer, (byName.get(loginServer) ?? 0) + 1);
+      const byName = new Map<string, Set<string>>();
+      for (const { name, loginServer: through, state } of this.#options.provisioner.overview()) {
+        if (through === undefined || state === 'ending') continue;
+        const names = byName.get(through);
+        if (names === undefined) byName.set(through, new Set([name]));
+        else names.add(name);
       }
       this.#counted = { at: performance.now(), byName };
     }
-    return this.#counted.byName.get(name) ?? 0;
+    return this.#counted.byName.get(loginServer) ?? new Set();
   }
 
   /** Returns the login servers that sign-ins came through, on the leader and from time to time. */

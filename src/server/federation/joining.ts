@@ -123,7 +123,7 @@ export class Joining {
   }
 
   async #join(secret: JoinSecret, record: JoinRecord, signal: AbortSignal): Promise<JoinRecord> {
-    const { records, join, leave, log } = this.#options;
+    const { records, join, log } = this.#options;
     const { hash, endpoint, cluster } = secret;
     const known = record.key === undefined ? await records.write(record, newKey(), {}) : record;
     if (known.key === undefined) throw new Error(`the API server did not keep the key: ${known.problem}`);
@@ -131,10 +131,13 @@ export class Joining {
       await this.#wait('the members of the mesh are told first that this cluster is to join', hash);
       return known;
     }
+    const { settling } = known;
     if (!this.#isSettled(known)) {
       await this.#wait('the tunnels to the previous login server of the same name are closed first', hash);
       return known;
     }
+    // It is joined already: a token is not used twice.
+    if (settling?.hash === hash) return await this.#joined(settling, known.key, known);
     if (this.#tried.failures === 0) {
       await records.tell({ status: 'Joining', reason: '', msg: '', hash });
       log.info({ endpoint, cluster }, 'joining the login server');
@@ -155,16 +158,27 @@ export class Joining {
     const { primary, keys } = answer;
     const { membership: old } = known;
     const membership = { cluster, endpoint, primary, keys, hash };
-    const isOther = old === undefined || !isSameLoginServer(old, membership);
-    if (old?.primary === primary && isOther) {
+    if (old?.primary === primary && !isSameLoginServer(old, membership)) {
       // Their sign-ins look the same. So first all replicas leave, and what they let in until then ends as well.
-      return await records.write(known, known.key, { isSettling: true });
+      return await records.write(known, known.key, { settling: membership });
     }
+    return await this.#joined(membership, known.key, known);
+  }
+
+  /** Writes that the cluster has joined. */
+  async #joined(membership: Membership, key: FederationKey, known: JoinRecord): Promise<JoinRecord> {
+    const { records, leave } = this.#options;
+    const { membership: old } = known;
     // Sign-ins of this name can be there before the first join: somebody may have deleted tka-cluster-info.
     // An eviction of the old name would not find the sign-ins later.
-    if (isOther || old.cluster !== cluster) await leave(old ?? membership);
-    const joined = await records.write(known, known.key, { membership });
-    await this.#tell({ status: 'Joined', reason: '', msg: '', hash }, membership);
+    if (old === undefined || !isSameLoginServer(old, membership) || old.cluster !== membership.cluster) {
+      // A leader that was suspended meanwhile must not end the sign-ins after another one has joined.
+      const now = await records.read();
+      if (now.version !== known.version) return now;
+      await leave(old ?? membership);
+    }
+    const joined = await records.write(known, key, { membership });
+    await this.#tell({ status: 'Joined', reason: '', msg: '', hash: membership.hash }, membership);
     return joined;
   }
 
@@ -178,8 +192,8 @@ export class Joining {
     return performance.now() - this.#announcing.since > announceMs;
   }
 
-  #isSettled({ isSettling }: JoinRecord): boolean {
-    if (!isSettling) this.#settling = undefined;
+  #isSettled({ settling }: JoinRecord): boolean {
+    if (settling === undefined) this.#settling = undefined;
     else this.#settling ??= performance.now();
     const { settleMs = 30_000 } = this.#options;
     return this.#settling === undefined || performance.now() - this.#settling >= settleMs;

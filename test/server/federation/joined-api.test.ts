@@ -12,6 +12,7 @@ import { JoinedApi, type JoinedApiOptions } from '../../../src/server/federation
 import { newKey } from '../../../src/server/federation/keys.ts';
 import { type Answered, type Caller, type Decided, Refusal, type SignIns } from '../../../src/server/http/contract.ts';
 import type { Log } from '../../../src/server/log/log.ts';
+import { namesOf } from '../../../src/server/provisioner/objects.ts';
 import { eventOf } from '../../../src/server/telemetry/audit.ts';
 import { api, kubeconfig, login, sample, signedIn, signedOut } from '../support.ts';
 import { ask as askThrough, joined as keepJoined, login as listening, loginKey } from './fixture.ts';
@@ -54,7 +55,7 @@ function joined(options: Partial<JoinedApiOptions> = {}) {
     signIns: noting,
     clusterInfo: () => JSON.parse(sample('cluster-info').body),
     endAllThrough: async () => 0,
-    signInsThrough: () => 0,
+    signInsThrough: () => new Set(),
     roles: [],
     maxPeriodMs: 8 * 3_600_000,
     onEvicted: (tunnel) => void evictions.push(tunnel),
@@ -409,9 +410,9 @@ describe('a login server that invents logins', () => {
     expect(evicted.status).toBe(202);
   });
 
-  test('cannot have more than 5,000 sign-ins; they can be used and ended', async () => {
-    let count = 5_000;
-    const { ask } = joined({ signInsThrough: (loginServer) => (loginServer === 'eu' ? count : 0) });
+  test('cannot have more than 5,000 sign-ins; they can be used, renewed and ended', async () => {
+    const names = new Set(Array.from({ length: 5_000 }, (_, i) => `tka-login-${i}`));
+    const { ask } = joined({ signInsThrough: (loginServer) => (loginServer === 'eu' ? names : new Set()) });
     expect(await ask('POST', '/login')).toMatchObject({
       status: 503,
       headers: { 'retry-after': '1' },
@@ -420,7 +421,11 @@ describe('a login server that invents logins', () => {
     expect(await ask('GET', '/kubeconfig')).toMatchObject({ status: 200 });
     expect(await ask('POST', '/login', dropped)).toMatchObject({ status: 403 });
     expect(await ask('POST', '/logout')).toMatchObject({ status: 200 });
-    count--;
+    names.delete('tka-login-0');
+    expect(await ask('POST', '/login')).toMatchObject({ status: 202 });
+    // Now the caller has one of 5,000, and can renew it.
+    for (const name of namesOf({ ...alice, through: 'eu' })) names.add(name);
+    expect(names.size).toBe(5_000);
     expect(await ask('POST', '/login')).toMatchObject({ status: 202 });
   });
 });

@@ -1,5 +1,6 @@
 // The joined cluster's part of a server, with real tunnels to a login server on loopback. The provisioner and the API
 // server are stand-ins: test/cluster/joined.test.ts has the real ones.
+import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
@@ -267,21 +268,16 @@ test('a server without the key of the token gets no token; the login server can 
 describe('eviction', () => {
   const gone: DialAnswer = { ok: false, code: 'evicted', message: 'there is no cluster of this name' };
 
+  /** Tells the joined server through the tunnel. */
+  const tell = async (_: Login, tunnel: Tunnel): Promise<void> => {
+    const what = { method: 'POST', path: evictedPath };
+    const to = { issuer: 'primary', cluster: 'site-7', tunnel: tunnel.id };
+    const assertion = await signAssertion(loginKey, { ...to, ...what });
+    await tunnel.request({ ...what, assertion, id: 'x' }, new AbortController().signal);
+  };
+
   test.each<[string, (it: Login, tunnel: Tunnel) => Promise<unknown>]>([
-    [
-      'told through the tunnel',
-      async (_, tunnel) => {
-        const assertion = await signAssertion(loginKey, {
-          issuer: 'primary',
-          cluster: 'site-7',
-          tunnel: tunnel.id,
-          method: 'POST',
-          path: evictedPath,
-        });
-        const request = { method: 'POST', path: evictedPath, assertion, id: 'x' };
-        await tunnel.request(request, new AbortController().signal);
-      },
-    ],
+    ['told through the tunnel', tell],
     ['told at the next dial', async (_, tunnel) => tunnel.close('test')],
   ])('%s: ends the sign-ins and stays out, on all replicas, until the Secret changes', async (_, evict) => {
     let answer: DialAnswer = { ok: true };
@@ -325,6 +321,22 @@ describe('eviction', () => {
     await becomes(cluster.status, { status: 'Joined', msg: '' });
   });
 
+  test('told through a tunnel of a later join ends the sign-ins, without another dial', async () => {
+    const it = await login();
+    const cluster = await Cluster.make();
+    mountSecret(cluster.folder, secretFor(it));
+    await connected(await cluster.replica());
+    await becomes(cluster.status, { status: 'Joined' });
+    const { id } = await it.next();
+    mountSecret(cluster.folder, secretFor(it, loginKey, 'again'));
+    const tunnel = await it.next();
+    expect(tunnel.id).not.toBe(id);
+    cluster.ended.splice(0);
+    await tell(it, tunnel);
+    await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted' });
+    expect(cluster.ended).toContain('primary');
+  });
+
   test('that could not be finished is finished by the next process', async () => {
     const it = await login({ admission: new OpenAdmission(() => gone) });
     const cluster = await Cluster.make();
@@ -364,21 +376,22 @@ describe('eviction', () => {
   );
 
   test('that is news of before the cluster joined again ends no sign-in', async () => {
-    let late = 0;
-    const it = await login({ admission: new OpenAdmission(() => (late-- > 0 ? gone : { ok: true })) });
+    const it = await login();
     const cluster = await Cluster.make();
     mountSecret(cluster.folder, secretFor(it));
     const leader = await cluster.replica();
-    const server = await cluster.replica({ leads: false });
-    await connected(server);
     await becomes(cluster.status, { status: 'Joined' });
     await leader.stop();
+    const server = await cluster.replica({ leads: false });
+    await connected(server);
+    const [old] = it.listener.tunnels();
+    assert.ok(old);
     cluster.ended.splice(0);
     // As another leader writes it.
     cluster.api.set('tka-cluster-info', { ...cluster.record(), 'tka-join.hash': 'b'.repeat(64) });
-    late = 1;
-    for (const tunnel of it.listener.tunnels()) tunnel.close('test');
-    await vi.waitFor(() => expect(late).toBeLessThan(0), { timeout: 60_000 });
+    // Unless the replica has read that already.
+    await tell(it, old).catch(() => undefined);
+    await vi.waitFor(() => expect(it.listener.tunnels()).not.toContain(old), { timeout: 60_000 });
     await connected(server);
     expect(cluster.ended).toEqual([]);
     expect(cluster.record()).toMatchObject({ primaryName: 'primary' });
@@ -586,25 +599,47 @@ describe('a server that is not to join ends the sign-ins of before, which a rest
     const cluster = await Cluster.make();
     prepare(cluster);
     cluster.through.push('primary');
-    const server = await cluster.replica();
+    const server = await cluster.replica({ forbiddenMs: 100 });
     await vi.waitFor(() => expect(cluster.through).toEqual([]), { timeout: 60_000 });
     expect(server.active()).toBe(false);
   });
 
-  test('not if it does not know, and not on another replica than the leader', async () => {
-    const cluster = await Cluster.make();
-    fs.rmdirSync(cluster.folder);
-    cluster.through.push('primary');
-    let asked = 0;
-    cluster.api.fault = () => {
-      asked++;
-      return 'refuse';
-    };
-    await cluster.replica();
-    await cluster.replica({ leads: false });
-    await vi.waitFor(() => expect(asked).toBeGreaterThan(2), { timeout: 60_000 });
-    expect(cluster.ended).toEqual([]);
-  });
+  test.each(['refuse', 'forbid'] as const)(
+    'not if it does not know, and not on another replica than the leader: %s',
+    async (fault) => {
+      const cluster = await Cluster.make();
+      fs.rmdirSync(cluster.folder);
+      cluster.through.push('primary');
+      let asked = 0;
+      cluster.api.fault = () => {
+        asked++;
+        return fault;
+      };
+      await cluster.replica();
+      await cluster.replica({ leads: false });
+      await vi.waitFor(() => expect(asked).toBeGreaterThan(2), { timeout: 60_000 });
+      expect(cluster.ended).toEqual([]);
+    },
+  );
+});
+
+test('a cluster that has joined opens its tunnels although its API server forbids everything at first', async () => {
+  const it = await login();
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  const first = await cluster.replica();
+  await connected(first);
+  await first.stop();
+  mountSecret(cluster.folder, {});
+  let asked = 0;
+  cluster.api.fault = () => {
+    asked++;
+    return 'forbid';
+  };
+  const server = await cluster.replica();
+  await vi.waitFor(() => expect(asked).toBeGreaterThan(2), { timeout: 60_000 });
+  cluster.api.fault = undefined;
+  await connected(server);
 });
 
 test('without the manifests of a joined cluster, says what to apply', async () => {
