@@ -5,8 +5,8 @@ import { Watch } from '@kubernetes/client-node';
 import { describe, expect, inject } from 'vitest';
 import { paths } from '../../src/server/provisioner/objects.ts';
 import type { ErrorBody } from '../../src/tka/types.ts';
+import { startRelay } from '../fixtures/relay.ts';
 import { type Access, type ApiServer, kubeConfigFor, startApiServer } from './api-server.ts';
-import { startRelay } from './relay.ts';
 import { startReplica } from './replica.ts';
 import { absent, test as base, Fixture, Person, statusFor } from './support.ts';
 

@@ -11,8 +11,9 @@ import { Home } from '../fixtures/home.ts';
 import { kubectl } from '../fixtures/kubectl.ts';
 import { freePort } from '../fixtures/ports.ts';
 import type { Ran } from '../fixtures/program.ts';
+import { type Relay, startRelay } from '../fixtures/relay.ts';
 import { type ApiServer, startApiServer } from './api-server.ts';
-import { Balancer, certificateFiles, clusterIs, JoinedProcess, joinToken, statusIs } from './federated.ts';
+import { certificateFiles, clusterIs, JoinedProcess, joinToken, statusIs } from './federated.ts';
 import { type Mesh, ReplicaProcess } from './fleet.ts';
 import { type Hook, type Hooked, hooked } from './hook.ts';
 import { absent, applyManifests, established, Fixture, statusFor, test } from './support.ts';
@@ -24,7 +25,7 @@ let hub: Fixture;
 let north: Fixture;
 let south: Fixture;
 let replicas: readonly [ReplicaProcess, ReplicaProcess];
-let balancer: Balancer;
+let balancer: Relay;
 let proxy: Hooked;
 let hook: Hook = () => undefined;
 let joined: JoinedProcess;
@@ -94,13 +95,13 @@ const cuts: Readonly<
     steps: ['its ServiceAccount'],
   },
   'the connection is closed': {
-    now: () => balancer.cut(),
+    now: () => balancer.drop(),
     over: async () => undefined,
     // The pause before a dial grows when tunnels break soon.
     steps: ['its TkaSignin', 'its token'],
   },
   'the connection stalls': {
-    now: () => balancer.silence(),
+    now: () => balancer.stall(),
     over: async () => balancer.heal(),
     // Each takes as long as a silent tunnel stays open, and until the next dial.
     steps: ['its ServiceAccount'],
@@ -137,10 +138,10 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a login server w
     role = `viewer-${randomBytes(4).toString('hex')}`;
     for (const fixture of [north, south]) await fixture.role(['get', 'list'], ['namespaces'], role);
     const [port, gossipPort, listen] = [await freePort(...hosts), await freePort(...hosts), await freePort(...hosts)];
-    balancer = await Balancer.start(hosts.map((host) => ({ host, port: listen })));
+    balancer = await startRelay(hosts.map((host) => `https://${host}:${listen}`));
     const { caFile, ...certificate } = await certificateFiles();
     mesh = { port, gossipPort, hosts, peers: [], whois: () => caller };
-    const endpoint = `https://127.0.0.1:${balancer.port}`;
+    const endpoint = balancer.url;
     replicas = hosts.map(
       (host, i) =>
         new ReplicaProcess(mesh, {
@@ -160,7 +161,7 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a login server w
 
   afterAll(async () => {
     for (const server of [...(replicas ?? []), joined, other]) await server?.[Symbol.asyncDispose]();
-    balancer?.[Symbol.dispose]();
+    await balancer?.close();
     proxy?.close();
     await tailnet?.close();
     for (const fixture of [hub, north, south]) fixture?.kube.close();

@@ -1,6 +1,5 @@
 // A login server with two replicas, and clusters that join it through a load balancer, all as built programs.
 import * as fs from 'node:fs';
-import * as net from 'node:net';
 import * as path from 'node:path';
 import { stringify } from 'yaml';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
@@ -10,69 +9,6 @@ import { TemporaryFolder } from '../fixtures/temporary.ts';
 import { type Line, TkaServerProcess } from '../server/program.ts';
 import { type Access, kubeconfigFile } from './api-server.ts';
 import { type Fixture, until } from './fixture.ts';
-
-/** A TCP load balancer on loopback: each connection goes to the next target. */
-export class Balancer implements Disposable {
-  readonly #server: net.Server;
-  readonly #open = new Set<net.Socket>();
-  #isSilent = false;
-
-  private constructor(server: net.Server) {
-    this.#server = server;
-  }
-
-  static async start(targets: readonly { readonly host: string; readonly port: number }[]): Promise<Balancer> {
-    let next = 0;
-    const balancer: Balancer = new Balancer(net.createServer((near) => balancer.#pass(near, targets, next++)));
-    await new Promise<void>((resolve, reject) =>
-      balancer.#server.once('error', reject).listen(0, '127.0.0.1', resolve),
-    );
-    return balancer;
-  }
-
-  get port(): number {
-    return (this.#server.address() as net.AddressInfo).port;
-  }
-
-  #pass(near: net.Socket, targets: readonly { readonly host: string; readonly port: number }[], next: number): void {
-    const target = targets[next % targets.length];
-    if (target === undefined) throw new Error('no targets');
-    const far = net.connect(target);
-    for (const socket of [near, far]) {
-      this.#open.add(socket);
-      socket.on('error', () => undefined);
-      socket.once('close', () => {
-        this.#open.delete(socket);
-        near.destroy();
-        far.destroy();
-      });
-    }
-    near.pipe(far).pipe(near);
-    if (this.#isSilent) this.silence();
-  }
-
-  /** Silently drops all data of all connections, also of new ones, until `heal`. */
-  silence(): void {
-    this.#isSilent = true;
-    for (const socket of this.#open) socket.unpipe().pause();
-  }
-
-  /** Passes new connections again, and closes the silent ones. */
-  heal(): void {
-    this.#isSilent = false;
-    this.cut();
-  }
-
-  /** Closes all connections. */
-  cut(): void {
-    for (const socket of this.#open) socket.destroy();
-  }
-
-  [Symbol.dispose](): void {
-    this.#server.close();
-    this.cut();
-  }
-}
 
 /** The certificate of the login server as files, and its authority. */
 export async function certificateFiles(): Promise<{ certFile: string; keyFile: string; caFile: string }> {

@@ -19,10 +19,10 @@ import type { Kube } from '../../src/server/kubernetes/kube.ts';
 import type { Log } from '../../src/server/log/log.ts';
 import { ObjectEvents } from '../../src/server/provisioner/events.ts';
 import { freePort } from '../fixtures/ports.ts';
+import { startRelay } from '../fixtures/relay.ts';
 import { TkaServerProcess } from '../server/program.ts';
 import { until } from './fixture.ts';
 import { Joiner, LoginCluster, type LoginReplica, tokenOfSecret } from './login-servers.ts';
-import { startRelay } from './relay.ts';
 
 const absent = typeof inject('assets') === 'string';
 const condition = (found: TkaCluster | undefined, wanted: string) =>

@@ -1,8 +1,6 @@
 // A login server in a cluster of its own, with the rights of its manifests; and stand-ins for the servers of clusters
 // that join it. The tunnels are real.
-import { once } from 'node:events';
 import * as fs from 'node:fs';
-import * as net from 'node:net';
 import * as path from 'node:path';
 import { inject, onTestFinished } from 'vitest';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
@@ -23,6 +21,7 @@ import type { OwnTunnels } from '../../src/server/federation/options.ts';
 import { connectKube, type Kube } from '../../src/server/kubernetes/kube.ts';
 import type { Log } from '../../src/server/log/log.ts';
 import { paths } from '../../src/server/provisioner/objects.ts';
+import { type Relay, startRelay } from '../fixtures/relay.ts';
 import { claimsOf, type Member } from '../server/federation/mesh-claims.ts';
 import { type Access, type ApiServer, kubeConfigFor, kubeconfigFile, startApiServer } from './api-server.ts';
 import { applyManifests, type ClusterEvent, established, Fixture, until } from './fixture.ts';
@@ -60,6 +59,8 @@ interface ReplicaSettings {
   readonly staleMs?: number;
 }
 
+const loopback = (port: number | undefined): string => `https://127.0.0.1:${port}`;
+
 /** The cluster of a login server, on an API server of its own. */
 export class LoginCluster {
   readonly api: ApiServer;
@@ -70,31 +71,27 @@ export class LoginCluster {
   readonly #config: Config;
   readonly #ca: string;
   readonly #running = new Set<LoginReplica>();
-  // Passes connections to the ports of the replicas, to each in turn.
-  readonly #ports: number[] = [];
-  readonly #balancer: net.Server;
-  #turn = 0;
+  // Passes connections to the replicas, to each in turn.
+  readonly #replicas: string[];
+  readonly #balancer: Relay;
 
-  private constructor(api: ApiServer, fixture: Fixture, settings: LoginSettings, config: Config, ca: string) {
+  private constructor(
+    api: ApiServer,
+    fixture: Fixture,
+    settings: LoginSettings,
+    config: Config,
+    ca: string,
+    replicas: string[],
+    balancer: Relay,
+  ) {
     this.settings = settings;
     this.api = api;
     this.fixture = fixture;
     this.kube = fixture.kube;
     this.#config = config;
     this.#ca = ca;
-    this.#balancer = net.createServer((near) => {
-      const port = this.#ports[this.#turn++ % Math.max(1, this.#ports.length)];
-      if (port === undefined) return void near.destroy();
-      const far = net.connect({ host: '127.0.0.1', port });
-      for (const [one, other] of [
-        [near, far],
-        [far, near],
-      ] as const) {
-        one.on('error', () => other.destroy());
-        one.once('close', () => other.destroy());
-        one.pipe(other);
-      }
-    });
+    this.#replicas = replicas;
+    this.#balancer = balancer;
   }
 
   static async start(host: string): Promise<LoginCluster> {
@@ -127,15 +124,14 @@ export class LoginCluster {
     };
     const { config, problems } = await examineConfig('config.yaml', JSON.stringify(settings), {});
     if (problems.length > 0) throw new Error(problems.join());
-    const cluster = new LoginCluster(api, fixture, settings, config, file('ca.crt', ca));
-    cluster.#balancer.listen(0, '127.0.0.1');
-    await once(cluster.#balancer, 'listening');
-    return cluster;
+    const replicas: string[] = [];
+    const balancer = await startRelay(replicas);
+    return new LoginCluster(api, fixture, settings, config, file('ca.crt', ca), replicas, balancer);
   }
 
   /** The URL under which joined clusters reach the replicas, each in turn. */
   get endpoint(): string {
-    return `https://127.0.0.1:${(this.#balancer.address() as net.AddressInfo).port}`;
+    return this.#balancer.url;
   }
 
   get caFile(): string {
@@ -175,8 +171,8 @@ export class LoginCluster {
       server,
       lines,
       stop: async () => {
-        const at = this.#ports.indexOf(server.port() ?? -1);
-        if (at >= 0) this.#ports.splice(at, 1);
+        const at = this.#replicas.indexOf(loopback(server.port()));
+        if (at >= 0) this.#replicas.splice(at, 1);
         this.#running.delete(replica);
         await server.stop();
       },
@@ -191,7 +187,7 @@ export class LoginCluster {
 
   /** Passes connections to a port of this machine too. */
   route(port: number): void {
-    this.#ports.push(port);
+    this.#replicas.push(loopback(port));
   }
 
   /** Starts replicas that accept tunnels. */
@@ -249,7 +245,7 @@ export class LoginCluster {
   /** Stops what a test has started, and removes what is left of it. */
   async clear(): Promise<void> {
     await Promise.all([...this.#running].map((replica) => replica.stop()));
-    this.#ports.length = 0;
+    this.#replicas.length = 0;
     for (const collection of [
       federationPaths.clusters(),
       federationPaths.secrets(),
@@ -263,7 +259,7 @@ export class LoginCluster {
 
   async stop(): Promise<void> {
     await Promise.all([...this.#running].map((replica) => replica.stop()));
-    this.#balancer.close();
+    await this.#balancer.close();
     this.kube.close();
     await this.api.stop();
   }

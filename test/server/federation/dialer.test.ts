@@ -7,6 +7,7 @@ import type { ClusterStatement } from '../../../src/server/federation/contract.t
 import { join } from '../../../src/server/federation/dialer.ts';
 import { keyHash, newKey } from '../../../src/server/federation/keys.ts';
 import { freePort } from '../../fixtures/ports.ts';
+import { startRelay } from '../../fixtures/relay.ts';
 import { until } from '../../fixtures/wait.ts';
 import {
   ask,
@@ -21,7 +22,6 @@ import {
   ownKey,
   statement,
 } from './fixture.ts';
-import { relay } from './relay.ts';
 
 test('joins with the token, and learns the keys', async () => {
   const admission = new OpenAdmission();
@@ -93,6 +93,12 @@ test('says that the certificate is of an unknown authority', async () => {
   expect(answer).toMatchObject({ ok: false, code: 'unavailable' });
   expect(answer).toHaveProperty('message', expect.stringContaining('TLS handshake failed'));
 });
+
+/** Starts a relay to these ports of loopback, until the end of the test. */
+async function relay(...ports: readonly number[]) {
+  const started = closeLater(await startRelay(ports.map((port) => `https://127.0.0.1:${port}`)));
+  return { endpoint: `https://localhost:${started.port}`, stall: started.stall };
+}
 
 test('one tunnel to each replica of the login server behind a load balancer, also to one that comes later', async () => {
   let replicas = 1;

@@ -11,7 +11,7 @@ import { afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { makeCertificates } from '../../../src/sandbox/certificates.ts';
 import { connectionLimit } from '../../../src/server/kubernetes/connections.ts';
 import { connectKube, type Kube, type KubeTimes } from '../../../src/server/kubernetes/kube.ts';
-import { type Relay, startRelay } from '../../cluster/relay.ts';
+import { type Relay, startRelay } from '../../fixtures/relay.ts';
 import { testFolder } from '../../fixtures/temporary.ts';
 import { httpProxy, socksProxy } from '../../network/servers.ts';
 
