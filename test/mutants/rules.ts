@@ -619,10 +619,10 @@ export const mutants: readonly Mutant[] = [
     tests: loginApi,
   },
   {
-    name: 'a kubeconfig of a joined cluster has no second context',
+    name: 'a joined cluster does not choose names in the kubeconfig',
     file: 'src/server/federation/answers.ts',
-    find: 'if (others.length > 0) throw',
-    replace: 'if (others.length > 9) throw',
+    find: 'const entry = `tka-${name}`;',
+    replace: "const entry = String(own(jsonOf(answer), 'current-context'));",
     tests: loginApi,
   },
   {
