@@ -621,8 +621,8 @@ export const mutants: readonly Mutant[] = [
   {
     name: 'a joined cluster does not choose names in the kubeconfig',
     file: 'src/server/federation/answers.ts',
-    find: 'const entry = `tka-${name}`;',
-    replace: "const entry = String(own(jsonOf(answer), 'current-context'));",
+    find: 'const entry = `',
+    replace: "const entry = String(own(jsonOf(answer), 'current-context')) || `",
     tests: loginApi,
   },
   {
