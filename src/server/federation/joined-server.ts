@@ -23,6 +23,7 @@ import { isSameLoginServer, Joining } from './joining.ts';
 import { type FederationKey, keyHash } from './keys.ts';
 import { federationNamespace } from './objects.ts';
 import type { OwnTunnels, TunnelTimes } from './options.ts';
+import { SignedInThrough } from './signed-in-through.ts';
 
 export interface JoinedServerOptions {
   readonly config: Config;
@@ -97,6 +98,7 @@ class Joiner implements JoinedServer {
   readonly #records: JoinRecords;
   readonly #joining: Joining;
   readonly #api: JoinedApi;
+  readonly #through: SignedInThrough;
   readonly #stopping = new AbortController();
   // Several servers can run on one machine, so the host's name is not enough.
   readonly #replica = `${hostname().replaceAll(/[^A-Za-z0-9-]+/g, '-')}-${randomBytes(3).toString('hex')}`.replace(
@@ -110,13 +112,6 @@ class Joiner implements JoinedServer {
   /** Whether tka-cluster-info was looked for without a join Secret. */
   #looked = false;
   #hasWarned = false;
-  /** When sign-ins through other login servers were last looked for (performance.now()). */
-  #straysAt = Number.NEGATIVE_INFINITY;
-  /** The names of the sign-ins by login server, and when they were counted (performance.now()). */
-  #counted: { readonly at: number; readonly byName: ReadonlyMap<string, ReadonlySet<string>> } = {
-    at: Number.NEGATIVE_INFINITY,
-    byName: new Map(),
-  };
   #statement: ClusterStatement | undefined;
   #keyHash: string | undefined;
   #open: { membership: Membership; readonly tunnels: OwnTunnels } | undefined;
@@ -143,11 +138,12 @@ class Joiner implements JoinedServer {
       ...(times?.pauseMs && { pauseMs: times.pauseMs }),
       ...(times?.settleMs !== undefined && { settleMs: times.settleMs }),
     });
+    this.#through = new SignedInThrough(provisioner, times?.strayMs ?? 15_000);
     this.#api = new JoinedApi({
       signIns: provisioner.signIns,
       clusterInfo: provisioner.clusterInfo,
       endAllThrough: provisioner.endAllThrough,
-      signInsThrough: (loginServer) => this.#signInsThrough(loginServer),
+      signInsThrough: (loginServer) => this.#through.names(loginServer),
       roles: config.get('federation.roles'),
       maxPeriodMs: config.get('federation.maxPeriod'),
       retryAfterSeconds: config.get('api.retryAfterSeconds'),
@@ -242,13 +238,13 @@ class Joiner implements JoinedServer {
     this.#found = readJoinSecret(this.#folder);
     if (isThere(this.#found, this.#folder)) this.#isActive = true;
     // Before the record is read: a sign-in through a new login server must not look like one through an old one.
-    const used = this.#loginServersInUse();
+    const used = this.#through.used();
     if (!this.#isActive && !(await this.#joinedBefore())) {
       if (used.size === 0) return;
       // Left, and restarted before the sign-ins ended.
       const { membership, problem } = await this.#read(used);
       if (problem !== undefined) throw new Error(problem);
-      await this.#endStrays(used, membership);
+      await this.#through.end(used, membership?.primary);
       return;
     }
     const found = await this.#read(used);
@@ -260,7 +256,7 @@ class Joiner implements JoinedServer {
       record = await this.#joining.step(this.#found, record, this.#stopping.signal);
       this.#knows(record);
       await this.#useTunnels(record);
-      if (record.problem === undefined) await this.#endStrays(used, record.membership);
+      if (record.problem === undefined) await this.#through.end(used, record.membership?.primary);
     }
     if (record.problem !== undefined) throw new Error(record.problem);
     this.#told = record.membership === undefined ? await this.#records.status() : undefined;
@@ -277,7 +273,7 @@ class Joiner implements JoinedServer {
       if (this.#evicted !== undefined) await this.#leave(this.#evicted.membership);
       if (this.#isForbidden()) {
         await this.#closeTunnels();
-        await this.#endStrays(used, undefined);
+        await this.#through.end(used, undefined);
       }
       throw error;
     }
@@ -450,42 +446,6 @@ class Joiner implements JoinedServer {
   async #leave({ primary }: Membership): Promise<void> {
     await this.#closeTunnels();
     await this.#api.endAllThrough(primary);
-  }
-
-  /** Returns the names of the sign-ins through a login server, as of at most a second ago. */
-  #signInsThrough(loginServer: string): ReadonlySet<string> {
-    if (performance.now() - this.#counted.at >= 1_000) {
-      const byName = new Map<string, Set<string>>();
-      for (const { name, loginServer: through, state } of this.#options.provisioner.overview()) {
-        if (through === undefined || state === 'ending') continue;
-        const names = byName.get(through);
-        if (names === undefined) byName.set(through, new Set([name]));
-        else names.add(name);
-      }
-      this.#counted = { at: performance.now(), byName };
-    }
-    return this.#counted.byName.get(loginServer) ?? new Set();
-  }
-
-  /** Returns the login servers that sign-ins came through, on the leader and from time to time. */
-  #loginServersInUse(): ReadonlySet<string> {
-    const { provisioner, times } = this.#options;
-    const { strayMs = 15_000 } = times ?? {};
-    if (!provisioner.leading() || performance.now() - this.#straysAt < strayMs) return new Set();
-    this.#straysAt = performance.now();
-    const all = provisioner.overview().map(({ loginServer }) => loginServer);
-    return new Set(all.filter((name) => name !== undefined));
-  }
-
-  /**
-   * Ends sign-ins through login servers that this cluster is not joined to (any more). Usually there are none: this
-   * replaces what a process could not finish.
-   */
-  async #endStrays(used: ReadonlySet<string>, membership: Membership | undefined): Promise<void> {
-    for (const primary of used) {
-      if (primary === membership?.primary) continue;
-      await this.#options.provisioner.endAllThrough(primary);
-    }
   }
 }
 
