@@ -64,7 +64,7 @@ export async function confirmCluster(cluster: Cluster, options: ConfirmOptions):
 /** Returns the error of a server that is away, with a hint about the way through a login server if there is one. */
 function withWayThrough(cluster: Cluster, error: OtherCluster | Unavailable): TkaError {
   const way = cluster.servers.find((each) => isJoined(each) && each.state === 'healthy');
-  if (!(error instanceof Unavailable) || way === undefined || way.server === cluster.server) return error;
+  if (!(error instanceof Unavailable) || isJoined(cluster) || way === undefined) return error;
   const { message, patience, pause, answered, away, cause } = error;
   const hints = [...error.hints, `through its login server, with another account: kubectl tka login ${way.server}`];
   return new Unavailable(message, patience, { hints, cause, answered, away, ...(pause !== undefined && { pause }) });

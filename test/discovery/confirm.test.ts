@@ -32,20 +32,21 @@ const answers = {
 };
 type Behaviour = keyof typeof answers;
 
-const row = (server: string | null): ClusterServer => ({
-  ...{ name: server ?? 'gone', server, provenance: 'stated', state: 'healthy' },
+const row = (server: string | null, state: ClusterServer['state'] = 'healthy'): ClusterServer => ({
+  ...{ name: server ?? 'gone', server, provenance: 'stated', state },
   ...{ reason: null, lastSeen: null, version: null },
 });
 
 async function confirmWith(
   behaviour: Readonly<Record<string, Behaviour>>,
-  { server = us, ...more }: Partial<ConfirmOptions> & { server?: string | null } = {},
+  { server = us, state, ...more }: Partial<ConfirmOptions> & Partial<Pick<ClusterServer, 'server' | 'state'>> = {},
 ) {
   const asked: string[] = [];
   const timeouts: number[] = [];
   const forgotten: string[] = [];
-  const { name, ...rest } = row(server);
-  const servers = [row(server), ...Object.keys(behaviour).map(row)];
+  const { name, ...rest } = row(server, state);
+  const others = Object.keys(behaviour).filter((each) => each !== server);
+  const servers = [row(server, state), ...others.map((each) => row(each))];
   const cluster: Cluster = { ...rest, name: 'prod-us', apiEndpoint: api, through: null, labels: new Map(), servers };
   const options: ConfirmOptions = {
     trust: new TrustPolicy({
@@ -194,6 +195,9 @@ it('names the way through a login server if the cluster’s own server is away',
   expect(hints).toEqual([`through its login server, with another account: kubectl tka login ${through1}`]);
   expect((await confirmWith(servers, { failover: false })).hints).toEqual([]);
   expect((await confirmWith({ [through1]: 'is away', [us]: 'confirms' }, { server: through1 })).hints).toEqual([]);
+  // A replica of the same login server is not a way with another account.
+  const replicas = { [through1]: 'is away', [through2]: 'is away' } as const;
+  expect((await confirmWith(replicas, { server: through1, state: 'dead' })).hints).toEqual([]);
 });
 
 it('asks at most eight other servers', async () => {
