@@ -40,10 +40,16 @@ export function clusterByName(
   // A later cluster of the tailnet takes the name of a joined one, but not the name of its context.
   const [only] = exact;
   if (own !== undefined && isJoined(own) && exact.length === 1 && only?.server != null && only !== clusterOf(own)) {
+    const listed = clusterOf(own);
+    const isThere = listed === undefined || listed.servers.some((each) => each.server === own.server);
+    const server = isThere ? own.server : (listed.server ?? own.server);
     throw new UsageError(`${quoted(name)} is a cluster, and the context of another cluster`, {
       hints: [
         `kubectl tka ${command} ${only.server}${rest} (${cleanText(only.name)})`,
-        `kubectl tka ${command} ${own.server}${rest} (context ${cleanText(own.name)})`,
+        // Only `login` takes a server that is not listed.
+        listed === undefined && command !== 'login'
+          ? `if you no longer need the context: kubectl tka forget ${cleanText(own.name)}`
+          : `kubectl tka ${command} ${server}${rest} (context ${cleanText(own.name)})`,
       ],
     });
   }

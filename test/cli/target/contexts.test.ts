@@ -4,7 +4,6 @@ import { clusterByName } from '../../../src/cli/target/by-name.ts';
 import { contextsByCluster } from '../../../src/cli/target/contexts.ts';
 import type { Cluster, ClusterServer } from '../../../src/discovery/clusters.ts';
 import type { OurContext } from '../../../src/kubeconfig/index.ts';
-import { UsageError } from '../../../src/util/errors.ts';
 
 const api = 'https://api.site.example.com';
 const at = (host: string, name = 'site') => `https://${host}.example.ts.net/clusters/${name}`;
@@ -55,10 +54,22 @@ it('a name is ambiguous if another cluster took it from a joined one that has a 
     expect(() => clusterByName(clusters, 'site', { ours })).toThrow(
       expect.objectContaining({ message: '"site" is a cluster, and the context of another cluster', hints }),
     );
-    expect(() => clusterByName(clusters, 'site', { ours }, 'exec')).toThrow(UsageError);
+    const onlyListed = clusters.includes(before)
+      ? `kubectl tka exec ${at('hub')} -- COMMAND (context site)`
+      : 'if you no longer need the context: kubectl tka forget site';
+    expect(() => clusterByName(clusters, 'site', { ours }, 'exec')).toThrow(
+      expect.objectContaining({ exitCode: 2, hints: [`kubectl tka exec ${own} -- COMMAND (site)`, onlyListed] }),
+    );
     expect(clusterByName(clusters, 'site', { ours: [] })).toBe(newcomer);
     expect(clusterByName(clusters, 'site', { ours: [contextFor(own, elsewhere)] })).toBe(newcomer);
   }
+  // The login server has moved: its old URL is in no list.
+  const moved = cluster('site-through-hub', 'hub', [at('new')]);
+  expect(() => clusterByName([newcomer, moved], 'site', { ours }, 'exec')).toThrow(
+    expect.objectContaining({
+      hints: [`kubectl tka exec ${own} -- COMMAND (site)`, `kubectl tka exec ${at('new')} -- COMMAND (context site)`],
+    }),
+  );
   // Its own server, and a further way to it.
   const both = cluster('site', null, [own, at('hub')]);
   expect(clusterByName([both], 'site', { ours })).toBe(both);
