@@ -55,11 +55,17 @@ export interface ListedServer {
   readonly cluster: string | undefined;
   /** The way to the cluster, as waysIn() names it; empty for further ways to a cluster that is in the list itself. */
   readonly way: string;
+  /** False if a newer list has the server at another API server. */
+  readonly isCurrent: boolean;
 }
 
-/** Returns the cluster of each server in the last lists, as the newest list with that server states it. */
+/**
+ * Returns the cluster of each server in the last lists, the newest first. Of each server and API server, the newest
+ * list with both counts: a token can be for an API server that the cluster had before.
+ */
 export function knownClusters(lists: readonly RememberedList[]): ListedServer[] {
   const known = new Set<string>();
+  const current = new Set<string>();
   return [...lists]
     .sort((a, b) => b.at - a.at)
     .flatMap(({ members }) => {
@@ -72,8 +78,15 @@ export function knownClusters(lists: readonly RememberedList[]): ListedServer[] 
       });
       const keyOf = ({ apiServer, cluster }: Pick<ListedServer, 'apiServer' | 'cluster'>) => `${apiServer} ${cluster}`;
       const own = new Set(rows.filter(({ way }) => way === '').map(keyOf));
-      const fresh = rows.filter(({ server }) => !known.has(server));
-      for (const { server } of fresh) known.add(server);
-      return fresh.map(({ isDirect, ...row }) => (isDirect && own.has(keyOf(row)) ? { ...row, way: '' } : row));
+      const pairOf = ({ server, apiServer }: Pick<ListedServer, 'server' | 'apiServer'>) => `${server} ${apiServer}`;
+      const fresh = rows
+        .filter((row) => !known.has(pairOf(row)))
+        .map(({ isDirect, ...row }): ListedServer => {
+          const way = isDirect && own.has(keyOf(row)) ? '' : row.way;
+          return { ...row, way, isCurrent: !current.has(row.server) };
+        });
+      for (const row of fresh) known.add(pairOf(row));
+      for (const { server } of fresh) current.add(server);
+      return fresh;
     });
 }

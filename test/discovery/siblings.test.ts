@@ -105,3 +105,18 @@ it('the newest list with a server says which cluster it belongs to', () => {
   expect(ways([old, newest])).toEqual(expected);
   expect(ways([newest, old])).toEqual(expected);
 });
+
+it('an older list describes servers at an API endpoint that the newest one no longer states', () => {
+  const way = `${seed}/clusters/prod-us`;
+  const rows = (more: Partial<RememberedMember> = {}) => [row(us, more), row(way, { name: null, direct: true, ...more })];
+  const old = { ...list(...rows(), row(us1)), at: at - 60_000 };
+  const apiEndpoint = 'https://new.us.example.com';
+  const found = knownClusters([old, list(...rows({ apiEndpoint }))]);
+  expect(found.map((each) => [each.server, each.apiServer, each.way])).toEqual([
+    [us, apiEndpoint, ''],
+    [way, apiEndpoint, ''],
+    [us, apiServer, ''],
+    [way, apiServer, ''],
+    [us1, apiServer, ''],
+  ]);
+});

@@ -362,6 +362,24 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
     await prod.close();
   });
 
+  test('a logout ends both sign-ins, although the newest list states another endpoint', async ({ home, hub, first }) => {
+    const prod = await startReplicas('prod', 1, hub.certificates);
+    hub.others.push(...prod.members());
+    const way = join(hub, 'prod', prod);
+    way.row = { direct: true };
+    await home.run('login prod');
+    await home.run(['login', way.at(first)]);
+    expect(prod.provisioner.view('alice-9f3c')).toBeDefined();
+    const moved = { apiEndpoint: 'https://new.example.com:6443' };
+    for (const row of hub.others) Object.assign(row, moved);
+    way.row = { direct: true, ...moved };
+    await home.run('clusters');
+    expect(await home.run('logout prod')).toMatchObject({ status: 0 });
+    expect(prod.provisioner.view('alice')).toBeUndefined();
+    expect(prod.provisioner.view('alice-9f3c')).toBeUndefined();
+    await prod.close();
+  });
+
   test('forget of a further way leaves its sign-in', async ({ home, hub, first }) => {
     const prod = await startReplicas('prod', 1, hub.certificates);
     hub.others.push(...prod.members());

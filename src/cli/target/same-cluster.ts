@@ -48,9 +48,11 @@ export function signOutGroups(
   const byCluster = Map.groupBy(rows, keyOf);
   const about = (server: string): HeldServer => {
     const here = held.get(server);
-    const row = byServer.get(server)?.find((each) => (here?.apiServer ?? each.apiServer) === each.apiServer);
+    const listed = byServer.get(server) ?? [];
+    const row = listed.find((each) => (here?.apiServer ?? each.apiServer) === each.apiServer);
     const { apiServer = row?.apiServer, cluster = row?.cluster, store } = here ?? {};
-    const way = row?.way ?? (isJoined({ server }) ? server : '');
+    // A token stays with the API server that it is for. The way to the cluster is the same if the list states a new one.
+    const way = (row ?? listed[0])?.way ?? (isJoined({ server }) ? server : '');
     return { server, apiServer, cluster, store, way };
   };
   const heldByApi = Map.groupBy([...held.keys()].map(about), ({ apiServer }) => apiServer);
@@ -73,7 +75,8 @@ export function signOutGroups(
       ...(context.sessions.store.siblings.read(server)?.servers ?? []),
       ...view.ours.flatMap((each) => (each.server === server ? (each.siblings?.servers ?? []) : [])),
     ];
-    const isListedElsewhere = (each: string) => byServer.get(each)?.some((row) => keyOf(row) !== keyOf(named));
+    const isListedElsewhere = (each: string) =>
+      byServer.get(each)?.some((row) => row.isCurrent && keyOf(row) !== keyOf(named));
     const known = siblings.filter(
       (each) => !held.has(each) && each !== server && isInScope(each) && !isListedElsewhere(each),
     );
