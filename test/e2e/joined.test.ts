@@ -7,7 +7,7 @@ import { entryName } from '../../src/credential/entry.ts';
 import type { Home } from '../fixtures/home.ts';
 import { kubectl } from '../fixtures/kubectl.ts';
 import { lines } from '../fixtures/program.ts';
-import { type ReplicaSet, startReplicas } from '../session/replicas.ts';
+import { type Replica, type ReplicaSet, startReplicas } from '../session/replicas.ts';
 import { capability, join, test } from './login-server.ts';
 
 const contexts = (home: Home): Record<string, string> => {
@@ -394,6 +394,24 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
     expect(prod.provisioner.view('alice')).toBeDefined();
     expect(marks(home)).not.toContain(entryName(prod.replicas[0]?.server ?? ''));
     await prod.close();
+  });
+
+  test('forget of one further way leaves the sign-in through another login server', async ({ home, hub, first }) => {
+    const prod = await startReplicas('prod', 1, hub.certificates);
+    const hub2 = await startReplicas('hub-b', 1, hub.certificates);
+    const ways = [join(hub, 'prod', prod), join(hub2, 'prod', prod)] as const;
+    for (const way of ways) way.row = { direct: true };
+    hub.others.push(...prod.members(), ...hub2.members());
+    const [one, other] = [ways[0].at(first), ways[1].at(hub2.replicas[0] as Replica)];
+    for (const url of [one, other]) expect(await home.run(['login', url])).toMatchObject({ status: 0 });
+    expect((await json(home, 'clusters')).map(({ name }: { name: string }) => name)).toEqual([
+      ...['hub', 'hub-b', 'prod', 'site'],
+    ]);
+    expect(await home.run(['forget', one])).toMatchObject({ status: 0 });
+    expect(Object.values(contexts(home))).toEqual([other]);
+    expect(home.cached()).toContain(entryName(other));
+    expect(marks(home)).not.toContain(entryName(other));
+    await Promise.all([prod.close(), hub2.close()]);
   });
 
   test('a further way never takes its context', async ({ home, hub, first }) => {

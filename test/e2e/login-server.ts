@@ -45,7 +45,7 @@ export class Joined {
       members: () => this.#hub.members(),
       clusterInfo: () => ({
         ...{ server_url: set.apiServer, insecure_skip_tls_verify: false, ca_data: set.caData, labels: {} },
-        ...{ cluster: name, sign_in_store: `${set.store} through ${this.#hub.cluster}` },
+        ...{ cluster: name, sign_in_store: `${set.store}/through/${this.#hub.cluster}` },
       }),
     });
     replica.joined.set(name, handler);

@@ -34,7 +34,7 @@ export interface SignOutGroup {
  * applies to a whole cluster. Servers belong to one cluster if they have the same API server and do not state different
  * cluster names. A way through a login server belongs to it only if it is known to lead to the same cluster. Data from
  * the server itself takes precedence over what a list or a context says about it. With the scope `way`, the cluster's
- * own servers and the ways through login servers are groups of their own, as their accounts are.
+ * own servers and the ways through each login server are groups of their own, as their accounts are.
  */
 export function signOutGroups(
   context: Context,
@@ -61,12 +61,17 @@ export function signOutGroups(
   for (const server of servers) {
     if (done.has(server)) continue;
     const named = about(server);
-    const isInScope = (each: string) => scope === 'cluster' || isJoined({ server: each }) === isJoined({ server });
     const { apiServer, cluster, store, way } = named;
+    const isInScope = (other: HeldServer) => {
+      if (scope === 'cluster') return true;
+      if (!isJoined(named)) return !isJoined(other);
+      // Each login server has a store of its own.
+      return isJoined(other) && (other.store === undefined || store === undefined || other.store === store);
+    };
     const others = (apiServer === undefined ? [] : (heldByApi.get(apiServer) ?? [])).filter(
       (other) =>
         other.server !== server &&
-        isInScope(other.server) &&
+        isInScope(other) &&
         (other.cluster === undefined || cluster === undefined || other.cluster === cluster) &&
         (other.way === way || (other.store !== undefined && other.store === store)),
     );
@@ -78,7 +83,7 @@ export function signOutGroups(
     const isListedElsewhere = (each: string) =>
       byServer.get(each)?.some((row) => row.isCurrent && keyOf(row) !== keyOf(named));
     const known = siblings.filter(
-      (each) => !held.has(each) && each !== server && isInScope(each) && !isListedElsewhere(each),
+      (each) => !held.has(each) && each !== server && isInScope(about(each)) && !isListedElsewhere(each),
     );
     const stores = new Set([named.store]);
     const told = [server];
