@@ -1,5 +1,5 @@
 import { type Cluster, contextNames, shortName } from '../../discovery/clusters.ts';
-import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
+import { isJoined, isOnlyJoined, isThroughAnother } from '../../discovery/joined.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { TkaError } from '../../util/errors.ts';
 import { composed, quoted } from '../../util/text.ts';
@@ -86,8 +86,9 @@ export type ContextsByCluster = ReadonlyMap<Cluster, readonly OurContext[]>;
  * Groups the managed contexts by cluster. A context belongs to the cluster that has its server, else to the only
  * cluster with its API server. (In the second case its TKA server has another name, an address, or is gone.) A joined
  * cluster can state any API server, so it gets only contexts with one of its servers, with a replica that confirmed one
- * of them, or with its name as well as its API server, if no other cluster has both. (In the last case its login server
- * has another URL.) Contexts for the cluster's preferred server come first; among those, the current context.
+ * of them, or with its name as well as its API server, if no other cluster has both and the context is not known to be
+ * for another login server. (In the last case its login server has another URL.) Contexts for the cluster's preferred
+ * server come first; among those, the current context.
  */
 export function contextsByCluster(
   view: Pick<KubeconfigView, 'ours'> & { readonly currentContext?: string | undefined },
@@ -109,7 +110,9 @@ export function contextsByCluster(
     const [known] = [ours.server, ...replicas].flatMap((server) => byServer.get(server) ?? []);
     const { server, apiServer = '' } = ours;
     const alike = isJoined(ours) ? byJoined.get(joinedKey(server, apiServer)) : byEndpoint.get(apiServer);
-    const cluster = known ?? (alike?.length === 1 ? alike[0] : undefined);
+    const only = alike?.length === 1 ? alike[0] : undefined;
+    const isOther = isThroughAnother(ours.siblings?.signInStore, only?.through ?? null);
+    const cluster = known ?? (isOther ? undefined : only);
     if (cluster === undefined) continue;
     const others = found.get(cluster);
     if (others === undefined) found.set(cluster, [ours]);

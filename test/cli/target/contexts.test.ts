@@ -1,9 +1,11 @@
 // Which managed contexts belong to which cluster, and which cluster a name means.
+import { createHash } from 'node:crypto';
 import { expect, it } from 'vitest';
 import { clusterByName } from '../../../src/cli/target/by-name.ts';
 import { contextsByCluster } from '../../../src/cli/target/contexts.ts';
 import type { Cluster, ClusterServer } from '../../../src/discovery/clusters.ts';
 import type { OurContext } from '../../../src/kubeconfig/index.ts';
+import { UsageError } from '../../../src/util/errors.ts';
 
 const api = 'https://api.site.example.com';
 const at = (host: string, name = 'site') => `https://${host}.example.ts.net/clusters/${name}`;
@@ -22,9 +24,10 @@ function cluster(name: string, through: string | null, servers: readonly [string
   } satisfies Cluster;
 }
 
-function contextFor(server: string, apiServer = api): OurContext {
+function contextFor(server: string, apiServer = api, signInStore?: string): OurContext {
   const rest = { file: 'config', command: undefined, caData: undefined, insecureSkipTlsVerify: false };
-  return { ...rest, name: 'site', cluster: 'site', user: 'site', server, apiServer };
+  const siblings = signInStore === undefined ? undefined : { cluster: 'site', signInStore, servers: [at('old-1')] };
+  return { ...rest, name: 'site', cluster: 'site', user: 'site', server, apiServer, siblings };
 }
 
 it.each<[string, string | undefined, readonly Cluster[]]>([
@@ -41,6 +44,23 @@ it.each<[string, string | undefined, readonly Cluster[]]>([
 ])('a context at a login server that is not listed belongs to %s', (_, expected, clusters) => {
   const found = contextsByCluster({ ours: [contextFor(at('old'))] }, clusters);
   expect([...found.keys()].map(({ name }) => name)).toEqual(expected === undefined ? [] : [expected]);
+});
+
+const long = 'hub-'.repeat(20);
+const hash = createHash('sha256').update(long).digest('base64url');
+it.each<[string, string, boolean]>([
+  ['hub', '0b5a/tka-system/through/hub', true],
+  ['hub', '0b5a/tka-system/through/hub-b', false],
+  ['Zürich Süd', '0b5a/tka-system/through/Z%C3%BCrich%20S%C3%BCd', true],
+  [long, `0b5a/tka-system/through/${hash}`, true],
+  [long, '0b5a/tka-system/through/hub', false],
+  ['hub', 'a store that names no login server', true],
+])('a context follows to login server %s if its sign-ins are in %s: %s', (through, store, follows) => {
+  const moved = cluster('site', through, [at('new')]);
+  const ours = [contextFor(at('old'), api, store)];
+  expect([...contextsByCluster({ ours }, [moved]).keys()]).toEqual(follows ? [moved] : []);
+  if (follows) expect(clusterByName([moved], 'site', { ours })).toBe(moved);
+  else expect(() => clusterByName([moved], 'site', { ours })).toThrow(UsageError);
 });
 
 it('a name is ambiguous if another cluster took it from a joined one that has a context', () => {
