@@ -8,7 +8,7 @@ import type { Home } from '../fixtures/home.ts';
 import { kubectl } from '../fixtures/kubectl.ts';
 import { lines } from '../fixtures/program.ts';
 import { type Replica, type ReplicaSet, startReplicas } from '../session/replicas.ts';
-import { capability, join, test } from './login-server.ts';
+import { capability, type Joined, join, test } from './login-server.ts';
 
 const contexts = (home: Home): Record<string, string> => {
   const { contexts: all, users } = parse(fs.readFileSync(home.kubeconfig, 'utf8'));
@@ -435,5 +435,51 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
     expect(Object.values(others)).toEqual([url]);
     expect(asked(hub, 'login')).toEqual(['hub/prod']);
     await prod.close();
+  });
+});
+
+describe.concurrent('another login server with a cluster of the same name and endpoint', () => {
+  /** A login server with one replica that the site has joined too. */
+  async function loginServer(hub: ReplicaSet, site: Joined, name: string) {
+    const set = await startReplicas(name, 1, hub.certificates);
+    const joined = join(set, 'site', site.set);
+    const { server } = set.replicas[0] as Replica;
+    return { set, server, url: `${server}/clusters/site`, joined };
+  }
+
+  test('does not get the context', async ({ home, hub, site, first }) => {
+    const other = await loginServer(hub, site, 'hub-b');
+    expect(await home.run('login site')).toMatchObject({ status: 0 });
+    const before = fs.readFileSync(home.kubeconfig, 'utf8');
+    const refused = await home.run(['login', 'site', '-s', other.server]);
+    expect(refused).toMatchObject({ status: 2, stdout: '' });
+    expect(lines(refused.stderr)).toEqual([
+      'error: "site" is a cluster, and the context of another cluster',
+      `hint: kubectl tka login ${other.url} (site)`,
+      `hint: kubectl tka login ${site.at(first)} (context site)`,
+    ]);
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(before);
+    expect(await home.run(['login', other.url])).toMatchObject({ status: 0 });
+    expect(contexts(home)).toEqual({ site: site.at(first), 'site-through-hub-b': other.url });
+    await other.set.close();
+  });
+
+  test('gets a context of its own also if both have one replica', async ({ home, hub, site }) => {
+    const [one, other] = [await loginServer(hub, site, 'hub-a'), await loginServer(hub, site, 'hub-b')];
+    expect(await home.run(['login', 'site', '-s', one.server])).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run(['login', 'site', '-s', other.server])).toMatchObject({ status: 0, stderr: '' });
+    expect(contexts(home)).toEqual({ site: one.url, 'site-through-hub-b': other.url });
+    await Promise.all([one.set.close(), other.set.close()]);
+  });
+
+  test('a login says that its context has moved with the login server', async ({ home, site, first, second }) => {
+    await home.run('sync');
+    const old = ['http://127.0.0.1:1/clusters/site', 'http://127.0.0.1:2/clusters/site'] as const;
+    const text = fs.readFileSync(home.kubeconfig, 'utf8');
+    home.write(home.kubeconfig, text.replaceAll(site.at(first), old[0]).replaceAll(site.at(second), old[1]));
+    const moved = await home.run('login site');
+    expect(moved).toMatchObject({ status: 0 });
+    expect(moved.stderr).toBe(`the TKA server of context "site" is now ${site.at(first)} (was ${old[0]})\n`);
+    expect(contexts(home)).toMatchObject({ site: site.at(first) });
   });
 });

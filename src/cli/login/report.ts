@@ -35,9 +35,12 @@ export function reportSession(
 export function reportContext(
   context: Context,
   { name, notice, namespace, before, previousContext, currentContext }: WrittenContext,
-  { apiServer, isSwitch }: { readonly apiServer: string; readonly isSwitch: boolean },
+  { server, apiServer, isSwitch }: { readonly server: string; readonly apiServer: string; readonly isSwitch: boolean },
 ): void {
   const { terminal, settings } = context;
+  if (before !== undefined && before.server !== server) {
+    terminal.notice(`the TKA server of context ${quoted(name)} is now ${server} (was ${before.server})`);
+  }
   if (before?.apiServer !== undefined && before.apiServer !== apiServer) {
     terminal.warn(`the API server of context "${name}" has changed from ${before.apiServer} to ${apiServer}`);
   }

@@ -1,4 +1,4 @@
-import { isJoined } from '../../discovery/joined.ts';
+import { isJoined, isThroughAnother } from '../../discovery/joined.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { Unavailable } from '../../network/failure.ts';
@@ -36,7 +36,7 @@ export async function signInTo(
   const { log } = context.terminal;
   const trust = trustOf(context, view);
   const named = cluster === undefined ? await describeNamed(context, view, server, trust) : undefined;
-  const contextTarget = named?.contextTarget ?? contextTargetOf(target);
+  const contextTarget = named?.contextTarget ?? contextTargetOf(context, target);
   const writer = new ContextWriter(context, contextTarget, options);
 
   log(`checking that a context for ${server} can be written`);
@@ -66,15 +66,20 @@ export async function signInTo(
   liftSignedOut(context, view, server);
   await rememberAccepted(context, trust, target);
   reportSession(context, result, contextTarget.clusterName);
-  reportContext(context, written, { apiServer: result.session.apiServer, isSwitch: options.isSwitch });
+  reportContext(context, written, { server, apiServer: result.session.apiServer, isSwitch: options.isSwitch });
 }
 
-/** A way through a login server gets a context of its own, because its account differs. */
-function contextTargetOf({ server, cluster, ours }: ClusterTarget): ContextTarget {
+/** The way through each login server gets a context of its own, because its account differs. */
+function contextTargetOf({ sessions }: Context, { server, cluster, ours }: ClusterTarget): ContextTarget {
   const isAlike = (each: { server: string | null }) => isJoined(each) === isJoined({ server });
   const servers = cluster?.servers.filter(isAlike).map((each) => each.server) ?? [];
   const { name = null, through = null } = cluster ?? {};
-  const known = ours !== undefined && isAlike(ours) ? ours.name : undefined;
+  const isSameWay = (one: OurContext) => {
+    if (servers.includes(one.server)) return true;
+    // A context does not have the store if its cluster had one server.
+    return isAlike(one) && !isThroughAnother(sessions.store.siblings.read(one.server)?.known.signInStore, through);
+  };
+  const known = ours !== undefined && isSameWay(ours) ? ours.name : undefined;
   return { server, clusterName: name, through, servers, known };
 }
 
