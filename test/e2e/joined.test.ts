@@ -362,7 +362,11 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
     await prod.close();
   });
 
-  test('a logout ends both sign-ins, although the newest list states another endpoint', async ({ home, hub, first }) => {
+  test('a logout ends both sign-ins, although the newest list states another endpoint', async ({
+    home,
+    hub,
+    first,
+  }) => {
     const prod = await startReplicas('prod', 1, hub.certificates);
     hub.others.push(...prod.members());
     const way = join(hub, 'prod', prod);
@@ -471,15 +475,44 @@ describe.concurrent('another login server with a cluster of the same name and en
     expect(contexts(home)).toEqual({ site: one.url, 'site-through-hub-b': other.url });
     await Promise.all([one.set.close(), other.set.close()]);
   });
+});
+
+describe.concurrent('a login server with new URLs', () => {
+  /** Syncs, and gives the contexts other URLs, as if the list had them before. Returns the old URL of the site. */
+  async function beforeMove(home: Home, urls: readonly string[]): Promise<string> {
+    await home.run('sync');
+    let text = fs.readFileSync(home.kubeconfig, 'utf8');
+    for (const [i, url] of urls.entries()) text = text.replaceAll(url, oldUrl(i));
+    home.write(home.kubeconfig, text);
+    return oldUrl(0);
+  }
+  const oldUrl = (i: number) => `http://127.0.0.1:${i + 1}/clusters/site`;
 
   test('a login says that its context has moved with the login server', async ({ home, site, first, second }) => {
-    await home.run('sync');
-    const old = ['http://127.0.0.1:1/clusters/site', 'http://127.0.0.1:2/clusters/site'] as const;
-    const text = fs.readFileSync(home.kubeconfig, 'utf8');
-    home.write(home.kubeconfig, text.replaceAll(site.at(first), old[0]).replaceAll(site.at(second), old[1]));
+    const old = await beforeMove(home, [site.at(first), site.at(second)]);
     const moved = await home.run('login site');
     expect(moved).toMatchObject({ status: 0 });
-    expect(moved.stderr).toBe(`the TKA server of context "site" is now ${site.at(first)} (was ${old[0]})\n`);
+    expect(moved.stderr).toBe(`the TKA server of context "site" is now ${site.at(first)} (was ${old})\n`);
+    expect(contexts(home)).toMatchObject({ site: site.at(first) });
+  });
+
+  test('clusters and sync show the context, which changes only if that is accepted', async ({
+    home,
+    site,
+    first,
+    second,
+  }) => {
+    const old = await beforeMove(home, [site.at(first), site.at(second)]);
+    expect((await json(home, 'clusters'))[1]).toMatchObject({ name: 'site', context: 'site' });
+    const before = fs.readFileSync(home.kubeconfig, 'utf8');
+    const kept = await home.run('sync');
+    expect(kept).toMatchObject({ status: 1, stdout: '1 kept unchanged: site. 1 unchanged.\n' });
+    expect(lines(kept.stderr)[0]).toBe(
+      `warning: site: its TKA server has changed: ${old} → ${site.at(first)}; context site is unchanged`,
+    );
+    expect(fs.readFileSync(home.kubeconfig, 'utf8')).toBe(before);
+    const accepted = await home.run('sync --accept-changes');
+    expect(accepted).toMatchObject({ status: 0, stdout: '1 updated: site. 1 unchanged.\n' });
     expect(contexts(home)).toMatchObject({ site: site.at(first) });
   });
 });

@@ -1,12 +1,11 @@
 import type { Cluster, ClusterServer } from '../../discovery/clusters.ts';
-import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
-import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { timeLeft } from '../../session/session.ts';
 import type { Style } from '../../terminal/colour.ts';
 import type { Cell, OutputFormat } from '../../terminal/output.ts';
 import { localTime, shortDuration } from '../../util/time.ts';
 import type { Context } from '../context/context.ts';
-import { contextOf } from '../target/contexts.ts';
+import { contextsByCluster } from '../target/contexts.ts';
+import type { Feed } from './feed.ts';
 import type { Probe, Probed } from './probe.ts';
 
 /** A cluster as `-o json` prints it. */
@@ -42,39 +41,32 @@ export interface Listed {
   readonly stateAt: number | undefined;
 }
 
-/** Returns a cluster with the user's context and session. `stateAt` is the time of a list that is not current. */
-export function listedOf(cluster: Cluster, context: Context, view: KubeconfigView, stateAt?: number): Listed {
-  const { server, apiEndpoint } = cluster;
-  const known = server === null ? undefined : context.sessions.store.read(server);
-  const left = known === undefined ? 0 : timeLeft(known);
-  const servers = new Set([server, ...cluster.servers.map((each) => each.server)]);
-  const current = view.ours.find((ours) => ours.name === view.currentContext && servers.has(ours.server));
-  const byServer = current ?? (server === null ? undefined : contextOf(view, server));
-  const isOf = (each: OurContext) =>
-    isOnlyJoined(cluster) ? servers.has(each.server) : !isJoined(each) && each.apiServer === apiEndpoint;
-  const ours = byServer ?? view.ours.find(isOf);
-  const row = {
-    name: cluster.name,
-    server,
-    through: cluster.through,
-    apiEndpoint,
-    state: cluster.state,
-    reason: cluster.reason,
-    lastSeen: cluster.lastSeen,
-    labels: Object.fromEntries(cluster.labels),
-    context: ours?.name ?? null,
-    session:
-      known === undefined || left <= 0 ? null : { username: known.username, role: known.role, until: known.until },
-    servers: cluster.servers.map(({ name, server, state }) => ({ name, server, state })),
-  };
-  const up = cluster.servers.filter(isUp).length;
-  return {
-    row,
-    current: ours !== undefined && ours.name === view.currentContext,
-    left,
-    up,
-    probed: undefined,
-    stateAt,
+/**
+ * Returns a function that adds the user's context and session to a cluster of the list. `at` is the time of a list that
+ * is not current.
+ */
+export function lister(
+  context: Context,
+  { clusters, view, at }: Pick<Feed, 'clusters' | 'view' | 'at'>,
+): (cluster: Cluster) => Listed {
+  const contexts = contextsByCluster(view, clusters);
+  return (cluster) => {
+    const { name, server, through, apiEndpoint, state, reason, lastSeen, servers } = cluster;
+    const known = server === null ? undefined : context.sessions.store.read(server);
+    const left = known === undefined ? 0 : timeLeft(known);
+    const all = contexts.get(cluster) ?? [];
+    const current = all.find((ours) => ours.name === view.currentContext);
+    const ours = current ?? all[0];
+    const row = {
+      ...{ name, server, through, apiEndpoint, state, reason, lastSeen },
+      labels: Object.fromEntries(cluster.labels),
+      context: ours?.name ?? null,
+      session:
+        known === undefined || left <= 0 ? null : { username: known.username, role: known.role, until: known.until },
+      servers: servers.map((each) => ({ name: each.name, server: each.server, state: each.state })),
+    };
+    const up = servers.filter(isUp).length;
+    return { row, current: current !== undefined, left, up, probed: undefined, stateAt: at };
   };
 }
 

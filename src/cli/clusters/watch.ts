@@ -14,7 +14,7 @@ import {
   type ServerProbe,
   serversToProbe,
 } from './probe.ts';
-import { type Columns, cellsOf, headingsOf, type Listed, listedOf, substanceOf, withProbe } from './rows.ts';
+import { type Columns, cellsOf, headingsOf, type Listed, lister, substanceOf, withProbe } from './rows.ts';
 
 /** Milliseconds between the starts of two polls. */
 const interval = 2000;
@@ -38,7 +38,7 @@ export async function watchClusters(context: Context, options: WatchOptions): Pr
     const chosen = feed.clusters.filter((cluster) => options.matches(cluster.labels));
     remarks.say(feed, chosen.length);
     if (options.columns.probe) await probe(context, feed, chosen, changes);
-    else await changes.show(chosen.map((cluster) => listedOf(cluster, context, feed.view, feed.at)));
+    else await changes.show(chosen.map(lister(context, feed)));
     await changes.leave(chosen);
     return !changes.closed;
   });
@@ -48,9 +48,8 @@ export async function watchClusters(context: Context, options: WatchOptions): Pr
  * Probes all servers and shows each cluster as soon as its servers have answered; on the first run, shows all at once.
  */
 async function probe(context: Context, feed: Feed, chosen: readonly Cluster[], changes: Changes): Promise<void> {
-  const rows = chosen.map((cluster) => {
-    return { cluster, servers: serversToProbe(cluster), listed: listedOf(cluster, context, feed.view, feed.at) };
-  });
+  const list = lister(context, feed);
+  const rows = chosen.map((cluster) => ({ cluster, servers: serversToProbe(cluster), listed: list(cluster) }));
   const isFirst = changes.isEmpty;
   const show = (some: typeof rows, found: ReadonlyMap<string, ServerProbe>) =>
     changes.show(some.map(({ cluster, listed }) => withProbe(listed, probeOf(cluster, found))));

@@ -2,7 +2,7 @@ import { acceptHint } from '../../discovery/trust.ts';
 import { readKubeconfig } from '../../kubeconfig/index.ts';
 import { type OutputFormat, structured, table } from '../../terminal/output.ts';
 import { parseSelector } from '../../util/selector.ts';
-import { cellsOf, headingsOf, listedOf, withProbe } from '../clusters/rows.ts';
+import { cellsOf, headingsOf, lister, withProbe } from '../clusters/rows.ts';
 import type { Context } from '../context/context.ts';
 import { listed } from '../sync/report.ts';
 import { listClustersTold } from '../target/clusters.ts';
@@ -53,7 +53,7 @@ async function list(context: Context, matches: ReturnType<typeof parseSelector>,
   const view = await readKubeconfig(context.kubeconfig);
   const { clusters: all, at } = await listClustersTold(context, view);
   const chosen = all.filter((cluster) => matches(cluster.labels));
-  const rows = chosen.map((cluster) => listedOf(cluster, context, view, at));
+  const rows = chosen.map(lister(context, { clusters: all, view, at }));
   if (!probe) return { rows, total: all.length };
   const { probeClusters } = await import('../clusters/probe.ts');
   const probes = await probeClusters(context, chosen);

@@ -1,13 +1,12 @@
 import type { Cluster } from '../../discovery/clusters.ts';
 import { messageAfterName } from '../../discovery/clusters.ts';
-import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
-import type { OurContext } from '../../kubeconfig/index.ts';
 import { painter } from '../../terminal/colour.ts';
 import { cell } from '../../terminal/output.ts';
 import { TkaError } from '../../util/errors.ts';
 import { placeOf } from '../../util/url.ts';
 import type { Context } from '../context/context.ts';
 import { sayInShell } from '../contexts/in-shell.ts';
+import type { ContextsByCluster } from '../target/contexts.ts';
 import type { SyncProblem } from './plan.ts';
 import type { WrittenSync } from './write.ts';
 
@@ -29,8 +28,8 @@ export interface SyncReport {
   /** All clusters to sync. */
   readonly chosen: readonly Cluster[];
   readonly problems: readonly SyncProblem[];
-  /** The managed contexts before the sync. */
-  readonly before: readonly OurContext[];
+  /** The managed contexts of all clusters before the sync. */
+  readonly before: ContextsByCluster;
   /** With `plan` and `diff`, nothing was written. */
   readonly shows: 'result' | 'plan' | 'diff';
 }
@@ -79,10 +78,11 @@ export function reportSync(context: Context, report: SyncReport): TkaError | und
  * Prints why clusters could not be synced, and what became of their contexts. Clusters with the same reason share a
  * line. Returns the contexts that stay as they are.
  */
-function sayProblems({ terminal }: Context, { problems, before }: SyncReport): string[] {
+function sayProblems({ terminal }: Context, { problems, before, written }: SyncReport): string[] {
   const contextsOf = contextsBy(before);
+  const removed = new Set(written.plan.pruned.map(({ name }) => name));
   const all = problems.map(({ cluster, error }) => {
-    const names = contextsOf(cluster);
+    const names = contextsOf(cluster).filter((name) => !removed.has(name));
     const message = messageAfterName(error);
     // Without the servers' addresses, many failures are the same.
     const servers = [cluster.server, ...cluster.servers.map(({ server }) => server)].filter((each) => each !== null);
@@ -144,19 +144,17 @@ function planText({ plan, changedFiles }: WrittenSync, kept: readonly string[], 
 
 const signStyles = { '+': 'green', '~': 'yellow', '-': 'red' } as const;
 
-function contextsBy(ours: readonly OurContext[]): (cluster: Cluster) => string[] {
-  const byServer = Map.groupBy(ours, ({ server }) => server);
-  const byEndpoint = Map.groupBy(
-    ours.filter((each) => !isJoined(each)),
-    ({ apiServer }) => apiServer,
+/**
+ * Returns a function that names the contexts of a cluster. It may have another of its servers than in `contexts`, as
+ * that of an answer does.
+ */
+function contextsBy(contexts: ContextsByCluster): (cluster: Cluster) => string[] {
+  const byServer = new Map(
+    [...contexts].flatMap(([{ servers }, ours]) => servers.map(({ server }) => [server, ours] as const)),
   );
   return (cluster) => {
-    const { server, servers, apiEndpoint } = cluster;
-    const all = new Set([server, ...servers.map((each) => each.server)]);
-    const own = [...all].flatMap((each) => byServer.get(each ?? '') ?? []);
-    return (own.length > 0 || isOnlyJoined(cluster) ? own : (byEndpoint.get(apiEndpoint) ?? [])).map(
-      ({ name }) => name,
-    );
+    const ours = contexts.get(cluster) ?? (cluster.server === null ? undefined : byServer.get(cluster.server));
+    return (ours ?? []).map(({ name }) => name);
   };
 }
 

@@ -8,6 +8,7 @@ import { inContext, keepAllSiblings, siblingsOf } from '../contexts/siblings.ts'
 import { specOf } from '../contexts/spec.ts';
 import { chooseClusters } from '../target/by-name.ts';
 import { allClustersTold } from '../target/clusters.ts';
+import { contextsByCluster } from '../target/contexts.ts';
 import { byList, listedBefore } from '../target/named-by.ts';
 import { trustOf } from '../target/trust.ts';
 import { askAll } from './ask.ts';
@@ -84,7 +85,7 @@ export async function syncContexts(context: Context, flags: SyncFlags): Promise<
     written,
     chosen,
     problems: [...problems, ...written.plan.problems],
-    before: view.ours,
+    before: contextsByCluster(view, all),
     shows: flags.diff === true ? 'diff' : dryRun ? 'plan' : 'result',
   });
   if (!dryRun) keep(context, written, known);
