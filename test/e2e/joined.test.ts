@@ -515,4 +515,14 @@ describe.concurrent('a login server with new URLs', () => {
     expect(accepted).toMatchObject({ status: 0, stdout: '1 updated: site. 1 unchanged.\n' });
     expect(contexts(home)).toMatchObject({ site: site.at(first) });
   });
+
+  test('sync --prune removes its old context if there is a new one', async ({ home, site, first, second }) => {
+    const old = await beforeMove(home, [site.at(first), site.at(second)]);
+    const url = site.at(first);
+    expect(await home.run(['login', url, '--no-switch', '--context', 'new'])).toMatchObject({ status: 0 });
+    expect(contexts(home)).toMatchObject({ site: old, new: url });
+    const pruned = await home.run('sync --prune');
+    expect(pruned).toMatchObject({ status: 0, stdout: '1 removed: site. 2 unchanged.\n', stderr: '' });
+    expect(contexts(home)).toEqual({ hub: first.server, new: url });
+  });
 });

@@ -154,7 +154,7 @@ export function planSync(view: KubeconfigView, input: SyncInput): SyncPlan {
     }
   }
 
-  const { pruned, spared } = pruning(view, input);
+  const { pruned, spared } = pruning(view, ours, input);
   remove.push(...pruned.map(({ name }) => name));
   const change = { upsert, remove, ...(currentContext !== undefined && { currentContext }) };
   return { ...plan, change, pruned, spared };
@@ -306,12 +306,17 @@ function withHint(error: TkaError, { cluster }: SyncAnswer): TkaError {
   });
 }
 
-function pruning(view: KubeconfigView, { all, prunes, wasListed }: SyncInput) {
+/** `ours` are the contexts that contextsOf() returns: one that it skips may be removed. */
+function pruning(
+  view: KubeconfigView,
+  ours: ReadonlyMap<string, readonly OurContext[]>,
+  { all, prunes, wasListed }: SyncInput,
+) {
   const [pruned, spared]: [OurContext[], OurContext[]] = [[], []];
   if (!prunes) return { pruned, spared };
   const servers = new Set(all.flatMap((cluster) => [...serversOf(cluster)]));
   const endpoints = new Set(all.flatMap((cluster) => (isOnlyJoined(cluster) ? [] : cluster.apiEndpoint)));
-  const listed = new Set([...contextsByCluster(view, all).values()].flat());
+  const listed = new Set([...ours.values()].flat());
   for (const context of view.ours) {
     if (servers.has(context.server) || listed.has(context)) continue;
     if (!isJoined(context) && endpoints.has(context.apiServer ?? '')) continue;
