@@ -108,7 +108,10 @@ it('the newest list with a server says which cluster it belongs to', () => {
 
 it('an older list describes servers at an API endpoint that the newest one no longer states', () => {
   const way = `${seed}/clusters/prod-us`;
-  const rows = (more: Partial<RememberedMember> = {}) => [row(us, more), row(way, { name: null, direct: true, ...more })];
+  const rows = (more: Partial<RememberedMember> = {}) => [
+    row(us, more),
+    row(way, { name: null, direct: true, ...more }),
+  ];
   const old = { ...list(...rows(), row(us1)), at: at - 60_000 };
   const apiEndpoint = 'https://new.us.example.com';
   const found = knownClusters([old, list(...rows({ apiEndpoint }))]);

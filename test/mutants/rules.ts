@@ -58,6 +58,13 @@ export const mutants: readonly Mutant[] = [
     tests: siblings,
   },
   {
+    name: 'a context does not follow to another login server',
+    file: 'src/cli/target/contexts.ts',
+    find: 'isOther ? undefined : only',
+    replace: 'only',
+    tests: ['test/cli/target/contexts.test.ts'],
+  },
+  {
     name: 'the path of a joined cluster counts as it is written',
     file: 'src/util/url.ts',
     find: "text.replace(/^[a-z]+:[/\\\\]*[^/\\\\?#]*/i, '')",
