@@ -1,6 +1,5 @@
 // Joined clusters: the user signs in to them through a login server, whose URL then ends in `/clusters/NAME`. Such a row
 // states a name and an endpoint that a cluster of the tailnet may have as well. It must never pass for that cluster.
-import { createHash } from 'node:crypto';
 import { joinedNameOf, originOf } from '../util/url.ts';
 import { shortName } from './clusters.ts';
 
@@ -24,18 +23,6 @@ export function isOnlyJoined({ servers }: { readonly servers: readonly Way[] }):
 /** Returns the name of a joined cluster's login server: the one that is stated, else its host. */
 export function loginServerName(server: string, through: string | undefined): string {
   return through ?? shortName(originOf(server), '');
-}
-
-/**
- * Returns true if a sign-in store is known to be that of another login server than that of the cluster `through`. A
- * login server states `STORE/through/NAME`: the name of its own cluster, URL-encoded, or its SHA-256 if that has more
- * than 63 characters.
- */
-export function isThroughAnother(signInStore: string | undefined, through: string | null): boolean {
-  const [, stated] = /\/through\/([^/]+)$/.exec(signInStore ?? '') ?? [];
-  if (stated === undefined || through === null) return false;
-  const name = encodeURIComponent(through.toWellFormed());
-  return stated !== (name.length <= 63 ? name : createHash('sha256').update(through).digest('base64url'));
 }
 
 /**

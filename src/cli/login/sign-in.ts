@@ -1,10 +1,11 @@
-import { isJoined, isThroughAnother } from '../../discovery/joined.ts';
+import { isJoined } from '../../discovery/joined.ts';
 import type { TrustPolicy } from '../../discovery/trust.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
 import { Unavailable } from '../../network/failure.ts';
 import type { LoginResult } from '../../session/login.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { describeCluster } from '../../tka/client.ts';
+import { isThroughAnother } from '../../tka/sign-in-store.ts';
 import { TkaError } from '../../util/errors.ts';
 import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';

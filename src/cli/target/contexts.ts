@@ -1,6 +1,7 @@
 import { type Cluster, contextNames, shortName } from '../../discovery/clusters.ts';
-import { isJoined, isOnlyJoined, isThroughAnother } from '../../discovery/joined.ts';
+import { isJoined, isOnlyJoined } from '../../discovery/joined.ts';
 import type { KubeconfigView, OurContext } from '../../kubeconfig/index.ts';
+import { isThroughAnother } from '../../tka/sign-in-store.ts';
 import { TkaError } from '../../util/errors.ts';
 import { composed, quoted } from '../../util/text.ts';
 import { joinedNameOf } from '../../util/url.ts';

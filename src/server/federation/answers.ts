@@ -1,8 +1,8 @@
 // Reads the answers of joined clusters, which are untrusted: shapes are checked, texts are cleaned, and only known
 // fields pass.
-import { createHash } from 'node:crypto';
 import { parseClusterInfo, parseKubeconfig } from '../../tka/answers.ts';
 import { errorWords, type RawAnswer, rfc3339 } from '../../tka/raw-answer.ts';
+import { storeThrough } from '../../tka/sign-in-store.ts';
 import type { ClusterInfo, ErrorBody, KubeconfigAnswer, LoginAnswer } from '../../tka/types.ts';
 import { TkaError } from '../../util/errors.ts';
 import { isObject, type Json, own, parseJson } from '../../util/json.ts';
@@ -72,15 +72,8 @@ export function readClusterInfo(answer: TunnelAnswer, cluster: JoinedCluster, pr
     ca_data: info.caData,
     labels: { ...Object.fromEntries(info.labels), ...cluster.labels },
     cluster: cluster.name,
-    ...(store !== null && store.length <= storeLimit && { sign_in_store: `${store}/through/${inStore(primary)}` }),
+    ...(store !== null && store.length <= storeLimit && { sign_in_store: storeThrough(store, primary) }),
   };
-}
-
-// A direct sign-in and one through a login server have nothing in common but the cluster, so their stores must differ.
-// Clients accept at most 200 printable ASCII characters.
-function inStore(primary: string): string {
-  const name = encodeURIComponent(primary);
-  return name.length <= 63 ? name : createHash('sha256').update(primary).digest('base64url');
 }
 
 // The statuses with which a TKA server refuses a caller.
