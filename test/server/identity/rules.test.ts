@@ -6,6 +6,7 @@ import { clusterGrantOf, type Grant, grantOf } from '../../../src/server/identit
 import { tailnetIdentity } from '../../../src/server/identity/tailnet.ts';
 import type { Log } from '../../../src/server/log/log.ts';
 import type { Labels } from '../../../src/tka/types.ts';
+import * as v010 from '../../samples/v0.1.0/identity.mjs';
 import { ask, serve } from '../support.ts';
 
 const own = 'specht-labs.de/cap/tka';
@@ -232,8 +233,21 @@ describe('the capability of joined clusters', () => {
     'invalid rules': [{ role: 'cluster-admin' }, null, 'x'],
   };
 
-  // Version 0.1.0 and the Go server read the rules of their own capability, and ignore keys that they do not know
-  // (src/server/identity/rules.ts of 0.1.0; pkg/service/auth of the Go server). So does the stand-in here.
+  /** Returns the role and period that version 0.1.0 grants, or the status of its refusal. */
+  async function grantOf010(caller: StandInCaller): Promise<unknown> {
+    await using socket = await startTailscaled({ whois: () => caller });
+    const { whoIs } = v010.tailnetIdentity({ capName: own, env: { TS_SOCKET: socket.socketPath }, log });
+    const from = { remoteAddress: '100.64.0.7', remotePort: 40_000, localAddress: '100.64.0.1', destroyed: false };
+    try {
+      const { role, periodMs } = await whoIs({ headers: {}, socket: from });
+      return { role, periodMs };
+    } catch (error) {
+      return (error as { readonly status?: number }).status ?? error;
+    }
+  }
+
+  // The Go server, too, reads the rules of its own capability, and ignores keys that it does not know (pkg/service/auth).
+  // So does the stand-in here.
   type CapMap = Readonly<Record<string, readonly unknown[]>>;
   const olderGrant = (map: CapMap, clusters = false): unknown => {
     const rules = [...(map[own] ?? []), ...(clusters ? (map[federation] ?? []) : [])];
@@ -265,15 +279,21 @@ describe('the capability of joined clusters', () => {
       expect(given.slice(0, isListed ? 5 : 6)).toEqual(expected.given.slice(0, isListed ? 5 : 6));
       expect(seen.map(({ mayList: _, ...rest }) => rest)).toEqual(expected.seen);
     }
+    const { problem, role, periodMs } = grantOf(rules, alice, own);
+    const now = problem?.status ?? { role, periodMs };
+    expect([await grantOf010(without), await grantOf010(withRules)]).toEqual([now, now]);
     const [older, newer] = [without, withRules].map(({ capabilities = {} }) => olderGrant(capabilities));
     expect(newer).toEqual(older);
-    expect(grantOf(rules, alice, own).problem?.status).toBe(typeof older === 'number' ? older : undefined);
+    expect(typeof older === 'number' ? older : undefined).toBe(problem?.status);
   });
 
-  test('an older server that read the rules for clusters would grant their role', () => {
+  test('an older server that read the rules for clusters would grant their role', async () => {
     const map = { [own]: policies['a grant'] ?? [], [federation]: [any] };
     expect(olderGrant(map)).toEqual({ role: 'view', period: '8h' });
     expect(olderGrant(map, true)).toEqual({ role: 'cluster-admin', period: '24h' });
+    // Under the capability of the own cluster, 0.1.0 would ignore `clusters`.
+    const wrong = { login: 'alice@example.com', capabilities: { [own]: [any] } };
+    expect(await grantOf010(wrong)).toEqual({ role: 'cluster-admin', periodMs: 86_400_000 });
   });
 
   test('a rule for the own cluster grants nothing in a joined one', async () => {
