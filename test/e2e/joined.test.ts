@@ -33,6 +33,15 @@ const json = async (home: Home, command: string) => {
 const asked = (hub: ReplicaSet, route: string) =>
   hub.events.filter((event) => event.endsWith(` ${route} asked`)).map((event) => event.split(' ', 1)[0]);
 
+/** Starts the cluster `prod`, which is in the tailnet and has joined the login server as well. */
+async function bothWays(hub: ReplicaSet): Promise<{ readonly prod: ReplicaSet; readonly way: Joined }> {
+  const prod = await startReplicas('prod', 1, hub.certificates);
+  hub.others.push(...prod.members());
+  const way = join(hub, 'prod', prod);
+  way.row = { direct: true };
+  return { prod, way };
+}
+
 describe.concurrent('a cluster behind a login server', () => {
   test('is listed with its login server, and its replicas are one cluster', async ({
     home,
@@ -331,10 +340,7 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
   });
 
   test('is a further way to it if the login server says so, with its own sign-in', async ({ home, hub, first }) => {
-    const prod = await startReplicas('prod', 1, hub.certificates);
-    hub.others.push(...prod.members());
-    const way = join(hub, 'prod', prod);
-    way.row = { direct: true };
+    const { prod, way } = await bothWays(hub);
     const [own] = prod.replicas;
     const rows = await json(home, 'clusters');
     expect(rows.map(({ name }: { name: string }) => name)).toEqual(['hub', 'prod', 'site']);
@@ -367,10 +373,7 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
     hub,
     first,
   }) => {
-    const prod = await startReplicas('prod', 1, hub.certificates);
-    hub.others.push(...prod.members());
-    const way = join(hub, 'prod', prod);
-    way.row = { direct: true };
+    const { prod, way } = await bothWays(hub);
     await home.run('login prod');
     await home.run(['login', way.at(first)]);
     expect(prod.provisioner.view('alice-9f3c')).toBeDefined();
@@ -385,10 +388,7 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
   });
 
   test('forget of a further way leaves its sign-in', async ({ home, hub, first }) => {
-    const prod = await startReplicas('prod', 1, hub.certificates);
-    hub.others.push(...prod.members());
-    const way = join(hub, 'prod', prod);
-    way.row = { direct: true };
+    const { prod, way } = await bothWays(hub);
     await home.run('login prod');
     await home.run(['login', way.at(first)]);
     expect(prod.provisioner.view('alice-9f3c')).toBeDefined();
@@ -419,10 +419,7 @@ describe.concurrent('a joined cluster that states the name and the endpoint of a
   });
 
   test('a further way never takes its context', async ({ home, hub, first }) => {
-    const prod = await startReplicas('prod', 1, hub.certificates);
-    hub.others.push(...prod.members());
-    const way = join(hub, 'prod', prod);
-    way.row = { direct: true };
+    const { prod, way } = await bothWays(hub);
     const own = prod.replicas[0]?.server;
     expect(await home.run('login prod')).toMatchObject({ status: 0 });
     await prod.replicas[0]?.stop();
