@@ -45,6 +45,8 @@ export interface JoinedTimes {
   readonly roundMs?: number;
   /** Between two searches for sign-ins through other login servers. Default: 15 s. */
   readonly strayMs?: number;
+  /** How long a list without the key that signed before is the last one, until it counts. Default: 60 s. */
+  readonly settledKeysMs?: number;
   /** How long tka-cluster-info may be forbidden before the cluster leaves the login server. Default: 60 s. */
   readonly forbiddenMs?: number;
   /** As in JoiningOptions. */
@@ -118,7 +120,8 @@ class Joiner implements JoinedServer {
   #evicted: Evicted | undefined;
   /** Since when tka-cluster-info is forbidden (performance.now()). */
   #forbiddenSince: number | undefined;
-  #newKeys: readonly string[] | undefined;
+  /** The keys that the login server has stated last, and when (performance.now()). */
+  #newKeys: { readonly keys: readonly string[]; readonly at: number } | undefined;
   /** Why the last round failed. */
   #failure: string | undefined;
   #told: JoinStatus | undefined;
@@ -379,7 +382,7 @@ class Joiner implements JoinedServer {
       answer: (request, tunnel, signal) => this.#api.answer(request, tunnel, signal),
       onKeys: (learned) => {
         if (this.#open?.tunnels !== tunnels) return;
-        this.#newKeys = learned;
+        this.#newKeys = { keys: learned, at: performance.now() };
         this.#wake.abort();
       },
       onEvicted: (message) => {
@@ -399,19 +402,23 @@ class Joiner implements JoinedServer {
   /** Writes the keys that a known key of the login server has signed, so that the next process knows them too. */
   async #withNewKeys(record: JoinRecord): Promise<JoinRecord> {
     const { key, membership } = record;
-    const learned = this.#newKeys;
-    if (learned === undefined || key === undefined || membership === undefined) return record;
-    this.#newKeys = undefined;
+    const news = this.#newKeys;
+    if (news === undefined || key === undefined || membership === undefined) return record;
+    const { keys: learned, at } = news;
     const [first] = membership.keys;
-    // Otherwise a replica of the login server has not seen yet that the key was changed.
+    const isSame = learned.join() === membership.keys.join();
     const isNewer = learned[0] === first || learned.some((one) => !membership.keys.includes(one));
-    if (!isNewer || learned.join() === membership.keys.join()) return record;
+    // Otherwise a replica of the login server may not have seen yet that the keys were changed.
+    const { settledKeysMs = 60_000 } = this.#options.times ?? {};
+    if (!isSame && !isNewer && performance.now() - at < settledKeysMs) return record;
+    this.#newKeys = undefined;
+    if (isSame) return record;
     try {
       const written = await this.#records.write(record, key, { membership: { ...membership, keys: learned } });
       this.#options.log.info({ keys: learned.map(keyHash) }, 'the login server has new keys');
       return written;
     } catch (error) {
-      this.#newKeys ??= learned;
+      this.#newKeys ??= news;
       throw error;
     }
   }

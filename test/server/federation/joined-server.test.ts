@@ -83,7 +83,15 @@ class Cluster {
       onRequest: () => {},
       onDecided: () => {},
       ...(isAnnounced && { isAnnounced }),
-      times: { roundMs: 20, strayMs: 20, forbiddenMs, pauseMs: [10, 50], settleMs: 20, tunnels: patient },
+      times: {
+        roundMs: 20,
+        strayMs: 20,
+        settledKeysMs: 200,
+        forbiddenMs,
+        pauseMs: [10, 50],
+        settleMs: 20,
+        tunnels: patient,
+      },
     });
     onTestFinished(() => server.stop());
     return Object.assign(server, { lease });
@@ -506,6 +514,19 @@ test('keys that a known key has signed are kept for the next process', async () 
   await becomes(cluster.record, { primaryPublicKey: next.publicKey });
   await first.stop();
   await connected(await cluster.replica());
+});
+
+test('a key that is removed from the front of the list is not trusted any more, also by the next process', async () => {
+  const next = newKey();
+  let keys = [loginKey, next];
+  const it = await login({ keys: () => keys });
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  await connected(await cluster.replica());
+  await becomes(cluster.record, { primaryPublicKey: `${loginKey.publicKey}\n${next.publicKey}` });
+  keys = [next];
+  (await it.next()).close('test');
+  await becomes(cluster.record, { primaryPublicKey: next.publicKey });
 });
 
 test('a key that was replaced and then removed does not close the tunnels', async () => {
