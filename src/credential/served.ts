@@ -87,10 +87,12 @@ export function asksAgain(folder: string, server: string, pid: number, now: numb
  */
 function isYounger(start: string, seconds: number): boolean {
   const own = startTime('self');
+  // Before the other clock is read: a busy machine can pause this process in between.
+  const alive = process.uptime();
   try {
     const uptime = Number.parseFloat(fs.readFileSync('/proc/uptime', 'latin1'));
     // lxcfs shows the container's uptime. By that clock, this process would not have started yet.
-    if (own === undefined || uptime - Number(own) / ticks + clockTolerance < process.uptime()) return false;
+    if (own === undefined || uptime - Number(own) / ticks + clockTolerance < alive) return false;
     return uptime - Number(start) / ticks + clockTolerance < seconds;
   } catch {
     return false;

@@ -70,17 +70,32 @@ describe('a caller that asks again', () => {
     }
   });
 
-  it.skipIf(!linux)("is the same process if /proc/uptime differs from the system's (lxcfs)", async () => {
+  it.skipIf(!linux).each<[name: string, uptime: (text: string) => string, again: boolean]>([
+    [
+      'the same process if /proc/uptime differs from the system’s (lxcfs)',
+      (text) => `${Number.parseFloat(text) - 1e6}`,
+      true,
+    ],
+    [
+      'another process although this one is paused while it reads the clocks',
+      (text) => {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+        return text;
+      },
+      false,
+    ],
+  ])('is %s', async (_, uptime, expected) => {
     const child = spawn('sleep', ['60']);
     const read = fsItself.readFileSync;
-    const own = Number(startTime('self')) / 100;
-    vi.spyOn(fsItself, 'readFileSync').mockImplementation(((name: string, ...rest: []) =>
-      name === '/proc/uptime' ? `${own - 5}.00 1.00\n` : read(name, ...rest)) as typeof fs.readFileSync);
+    vi.spyOn(fsItself, 'readFileSync').mockImplementation(((name: string, encoding: 'latin1') => {
+      const text = read(name, encoding);
+      return name === '/proc/uptime' ? uptime(text) : text;
+    }) as typeof fs.readFileSync);
     syncBuiltinESMExports();
     try {
       await once(child, 'spawn');
       put(`${child.pid} - - -\n`, 30);
-      expect(again(child.pid ?? 0)).toBe(true);
+      expect(again(child.pid ?? 0)).toBe(expected);
     } finally {
       vi.restoreAllMocks();
       syncBuiltinESMExports();
