@@ -7,6 +7,7 @@ import type { ContextSiblings, ContextSpec } from '../../kubeconfig/index.ts';
 import { disagreement, knownClusterOf, type Siblings } from '../../session/siblings.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { describeCluster } from '../../tka/client.ts';
+import { isThrough } from '../../tka/sign-in-store.ts';
 import type { Context } from '../context/context.ts';
 
 /** Maximum number of other servers stored per cluster. */
@@ -58,11 +59,15 @@ export function siblingsOf(server: string, asked: string, siblings: Siblings | u
   return { ...siblings, servers: all.filter((each) => each !== server).sort() };
 }
 
-/** Returns the siblings in the form that a context stores; undefined for a cluster with one server. */
+/**
+ * Returns the siblings in the form that a context stores; undefined for a cluster with one server. The context of a joined
+ * cluster always has them: they tell which login server it is for.
+ */
 export function inContext(siblings: Siblings | undefined): ContextSiblings | undefined {
-  if (siblings === undefined || siblings.servers.length === 0) return undefined;
-  const { cluster, signInStore } = siblings.known;
-  return { cluster, signInStore, servers: siblings.servers };
+  if (siblings === undefined) return undefined;
+  const { known, servers } = siblings;
+  const { cluster, signInStore } = known;
+  return servers.length > 0 || isThrough(signInStore) ? { cluster, signInStore, servers } : undefined;
 }
 
 /** Stores the siblings on this machine, for contexts outside the usual kubeconfig. Never throws; logs a failure. */

@@ -66,6 +66,7 @@ export function signOutGroups(
       if (scope === 'cluster') return true;
       if (!isJoined(named)) return !isJoined(other);
       // Each login server has a store of its own.
+      if (other.way !== '' && other.way === way) return true;
       return isJoined(other) && (other.store === undefined || store === undefined || other.store === store);
     };
     const others = (apiServer === undefined ? [] : (heldByApi.get(apiServer) ?? [])).filter(

@@ -96,6 +96,7 @@ export function startJoinedServer(options: JoinedServerOptions): JoinedServer {
 class Joiner implements JoinedServer {
   readonly #options: JoinedServerOptions;
   readonly #folder: string;
+  readonly #forbiddenMs: number;
   readonly #kube: Kube;
   readonly #records: JoinRecords;
   readonly #joining: Joining;
@@ -111,8 +112,8 @@ class Joiner implements JoinedServer {
   #wake = new AbortController();
   #found: FoundSecret;
   #isActive: boolean;
-  /** Whether tka-cluster-info was looked for without a join Secret. */
-  #looked = false;
+  /** When to look for tka-cluster-info without a join Secret (performance.now()). */
+  #lookAt = 0;
   #hasWarned = false;
   #statement: ClusterStatement | undefined;
   #keyHash: string | undefined;
@@ -159,6 +160,7 @@ class Joiner implements JoinedServer {
       onDecided,
     });
     this.#folder = config.get('federation.joinFolder');
+    this.#forbiddenMs = times?.forbiddenMs ?? 60_000;
     this.#found = readJoinSecret(this.#folder);
     this.#isActive = isThere(this.#found, this.#folder);
   }
@@ -248,11 +250,11 @@ class Joiner implements JoinedServer {
       const { membership, problem } = await this.#read(used);
       if (problem !== undefined) throw new Error(problem);
       await this.#through.end(used, membership?.primary);
+      if (membership !== undefined) this.#isActive = fs.existsSync(this.#folder);
       return;
     }
     const found = await this.#read(used);
-    let record =
-      this.#evicted === undefined ? await this.#withNewKeys(found) : await this.#leaveForGood(this.#evicted, found);
+    let record = this.#evicted === undefined ? await this.#withNewKeys(found) : await this.#leaveForGood(this.#evicted);
     this.#knows(record);
     await this.#useTunnels(record);
     if (provisioner.leading()) {
@@ -296,8 +298,7 @@ class Joiner implements JoinedServer {
 
   /** Returns whether tka-cluster-info is forbidden, and not only while an API server starts. */
   #isForbidden(): boolean {
-    const { forbiddenMs = 60_000 } = this.#options.times ?? {};
-    return this.#forbiddenSince !== undefined && performance.now() - this.#forbiddenSince >= forbiddenMs;
+    return this.#forbiddenSince !== undefined && performance.now() - this.#forbiddenSince >= this.#forbiddenMs;
   }
 
   #knows({ key }: JoinRecord): void {
@@ -309,16 +310,17 @@ class Joiner implements JoinedServer {
    * for the Secret exists, and only until there is an answer.
    */
   async #joinedBefore(): Promise<boolean> {
-    if (!this.#looked && fs.existsSync(this.#folder)) {
+    if (performance.now() >= this.#lookAt && fs.existsSync(this.#folder)) {
       try {
         const { membership, problem } = await this.#readRecord();
         if (problem !== undefined) throw new Error(problem);
         this.#isActive = membership !== undefined;
-        this.#looked = true;
+        this.#lookAt = Number.POSITIVE_INFINITY;
       } catch (error) {
         // Without a federation there are neither the namespace nor the rights.
         if (!isStatus(error, 403)) throw error;
-        this.#looked = this.#isForbidden();
+        // An administrator can allow it later.
+        if (this.#isForbidden()) this.#lookAt = performance.now() + this.#forbiddenMs;
       }
     }
     if (!this.#isActive) this.#warnWithoutSecret();
@@ -429,8 +431,10 @@ class Joiner implements JoinedServer {
   }
 
   /** Ends what came through a login server that has evicted this cluster. Repeated until everything is done. */
-  async #leaveForGood({ membership, message }: Evicted, record: JoinRecord): Promise<JoinRecord> {
+  async #leaveForGood({ membership, message }: Evicted): Promise<JoinRecord> {
     const { log } = this.#options;
+    // Newer than the eviction.
+    const record = await this.#readRecord();
     const { endpoint, primary, hash } = membership;
     // If it has joined again since the tunnels were opened, this may be old news: then the next dial decides.
     if (record.membership !== undefined && record.membership.hash !== hash) await this.#closeTunnels();

@@ -48,8 +48,8 @@ export class Joining {
   #tried = { hash: '', failures: 0, at: 0 };
   /** The key that the mesh is to know (keyHash), and since when it is waited for (performance.now()). */
   #announcing: { readonly hash: string; readonly since: number } | undefined;
-  /** Since when this process knows that the cluster has left a login server for another one (performance.now()). */
-  #settling: number | undefined;
+  /** The join Secret of the login server that is joined next, and since when this process knows (performance.now()). */
+  #settling: { readonly hash: string; readonly since: number } | undefined;
 
   constructor(options: JoiningOptions) {
     this.#options = options;
@@ -193,10 +193,11 @@ export class Joining {
   }
 
   #isSettled({ settling }: JoinRecord): boolean {
-    if (settling === undefined) this.#settling = undefined;
-    else this.#settling ??= performance.now();
+    if (settling === undefined) return true;
+    const { hash } = settling;
+    if (this.#settling?.hash !== hash) this.#settling = { hash, since: performance.now() };
     const { settleMs = 30_000 } = this.#options;
-    return this.#settling === undefined || performance.now() - this.#settling >= settleMs;
+    return performance.now() - this.#settling.since >= settleMs;
   }
 
   async #refused(

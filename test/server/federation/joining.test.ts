@@ -205,6 +205,27 @@ test('another login server of the same name is joined after all replicas have le
   expect(it.status()).toMatchObject({ status: 'Joined', 'tka-join.hash': 'b' });
 });
 
+test('a leader that has waited before waits again for another login server of the same name', async () => {
+  vi.useFakeTimers({ toFake: ['performance'] });
+  onTestFinished(() => void vi.useRealTimers());
+  const others = [1, 2].map((): JoinAnswer => ({ ok: true, primary: 'hub', keys: [newKey().publicKey] }));
+  await using it = await setUp({ answers: [joined, ...others], settleMs: 30_000 });
+  const [first, second] = [it.replica(), it.replica()];
+  await first.stepNow(secretOf('a'));
+  await first.stepNow(secretOf('b'));
+  // Both see it, and the second one finishes.
+  for (const replica of [first, second]) await replica.stepNow(secretOf('b'));
+  vi.advanceTimersByTime(30_000);
+  await second.stepNow(secretOf('b'));
+  expect(it.status()).toMatchObject({ status: 'Joined', 'tka-join.hash': 'b' });
+  await second.stepNow(secretOf('c'));
+  await first.stepNow(secretOf('c'));
+  expect(it.status()).toMatchObject({ status: 'Joining', reason: 'Waiting', 'tka-join.hash': 'c' });
+  vi.advanceTimersByTime(30_000);
+  await first.stepNow(secretOf('c'));
+  expect(it.status()).toMatchObject({ status: 'Joined', 'tka-join.hash': 'c' });
+});
+
 test('a leader that is late ends no sign-in after another one has joined', async () => {
   await using it = await setUp();
   await it.replica().stepNow(secretOf('a'));
