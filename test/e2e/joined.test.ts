@@ -465,10 +465,11 @@ describe.concurrent('another login server with a cluster of the same name and en
     await other.set.close();
   });
 
-  test('gets a context of its own also if both have one replica', async ({ home, hub, site }) => {
+  test('does not get the context either if both have one replica', async ({ home, hub, site }) => {
     const [one, other] = [await loginServer(hub, site, 'hub-a'), await loginServer(hub, site, 'hub-b')];
     expect(await home.run(['login', 'site', '-s', one.server])).toMatchObject({ status: 0, stderr: '' });
-    expect(await home.run(['login', 'site', '-s', other.server])).toMatchObject({ status: 0, stderr: '' });
+    expect(await home.run(['login', 'site', '-s', other.server])).toMatchObject({ status: 2, stdout: '' });
+    expect(await home.run(['login', other.url])).toMatchObject({ status: 0 });
     expect(contexts(home)).toEqual({ site: one.url, 'site-through-hub-b': other.url });
     await Promise.all([one.set.close(), other.set.close()]);
   });

@@ -5,7 +5,6 @@ import { Unavailable } from '../../network/failure.ts';
 import type { LoginResult } from '../../session/login.ts';
 import type { ClusterDescription } from '../../tka/answers.ts';
 import { describeCluster } from '../../tka/client.ts';
-import { isThroughAnother } from '../../tka/sign-in-store.ts';
 import { TkaError } from '../../util/errors.ts';
 import { quoted } from '../../util/text.ts';
 import type { Context } from '../context/context.ts';
@@ -37,7 +36,7 @@ export async function signInTo(
   const { log } = context.terminal;
   const trust = trustOf(context, view);
   const named = cluster === undefined ? await describeNamed(context, view, server, trust) : undefined;
-  const contextTarget = named?.contextTarget ?? contextTargetOf(context, target);
+  const contextTarget = named?.contextTarget ?? contextTargetOf(target);
   const writer = new ContextWriter(context, contextTarget, options);
 
   log(`checking that a context for ${server} can be written`);
@@ -70,17 +69,12 @@ export async function signInTo(
   reportContext(context, written, { server, apiServer: result.session.apiServer, isSwitch: options.isSwitch });
 }
 
-/** The way through each login server gets a context of its own, because its account differs. */
-function contextTargetOf({ sessions }: Context, { server, cluster, ours }: ClusterTarget): ContextTarget {
+/** A way through a login server gets a context of its own, because its account differs. */
+function contextTargetOf({ server, cluster, ours }: ClusterTarget): ContextTarget {
   const isAlike = (each: { server: string | null }) => isJoined(each) === isJoined({ server });
   const servers = cluster?.servers.filter(isAlike).map((each) => each.server) ?? [];
   const { name = null, through = null } = cluster ?? {};
-  const isSameWay = (one: OurContext) => {
-    if (servers.includes(one.server)) return true;
-    // A context does not have the store if its cluster had one server.
-    return isAlike(one) && !isThroughAnother(sessions.store.siblings.read(one.server)?.known.signInStore, through);
-  };
-  const known = ours !== undefined && isSameWay(ours) ? ours.name : undefined;
+  const known = ours !== undefined && isAlike(ours) ? ours.name : undefined;
   return { server, clusterName: name, through, servers, known };
 }
 
