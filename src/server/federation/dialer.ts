@@ -72,6 +72,8 @@ class Tunnels implements OwnTunnels {
   /** Dials since the last one that opened a tunnel, and tunnels in a row that broke soon. */
   #attempts = 0;
   #flaps = 0;
+  /** Dials in a row that reached a replica that has a tunnel. */
+  #duplicates = 0;
   /** Ends the wait for a change. */
   #wake = (): void => {};
 
@@ -123,10 +125,15 @@ class Tunnels implements OwnTunnels {
     return !isOutdated && said === JSON.stringify(this.#options.statement());
   }
 
-  /** Waits for a random time, which is longer after each dial without success. */
+  /**
+   * Waits for a random time, which is longer after each dial without success. Which replica a load balancer chooses is a
+   * matter of luck: the first dials to a wrong one are no failures.
+   */
   #pause(): Promise<void> {
     const [shortest, longest] = this.#times.redialMs;
-    const most = Math.min(longest, shortest * 2 ** Math.min(this.#attempts + this.#flaps + 1, 16));
+    const luckless = Math.max(0, this.#duplicates - fewDuplicates);
+    const failures = this.#duplicates > 0 ? luckless : this.#attempts + this.#flaps;
+    const most = Math.min(longest, shortest * 2 ** Math.min(failures + 1, 16));
     return this.#sleep(shortest + Math.random() * (most - shortest), () => false);
   }
 
@@ -150,15 +157,20 @@ class Tunnels implements OwnTunnels {
   async #dial(): Promise<void> {
     const { signal } = this.#stop;
     const { log, endpoint } = this.#options;
-    this.#attempts++;
     try {
       await this.#dialer.dial(this.#times.handshakeMs, signal, (socket) => this.#connect(socket));
       this.#attempts = 0;
+      this.#duplicates = 0;
       this.#problem = undefined;
     } catch (error) {
       if (signal.aborted) return;
       const { code, message } = this.#dialer.failureOf(error);
-      if (code === duplicate) return log.debug({ endpoint }, message);
+      if (code === duplicate) {
+        this.#duplicates++;
+        return log.debug({ endpoint }, message);
+      }
+      this.#attempts++;
+      this.#duplicates = 0;
       this.#problem = message;
       this.#failed[code] = (this.#failed[code] ?? 0) + 1;
       const others = this.#open.size;
@@ -259,5 +271,7 @@ class Tunnels implements OwnTunnels {
 }
 
 const duplicate = 'duplicate';
+// With two replicas, one of 256 tries to find the other one needs more.
+const fewDuplicates = 8;
 
 const wantedOf = (replicas: number): number => Math.min(Math.max(replicas, 1), replicaLimit);

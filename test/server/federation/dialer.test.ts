@@ -117,6 +117,16 @@ test('one tunnel to each replica of the login server behind a load balancer, als
   expect(first.listener.tunnels()).toHaveLength(1);
 });
 
+test('a load balancer that chooses the same replica again and again does not make the pauses long soon', async () => {
+  const more = { replicas: () => 2 };
+  const [first, second] = [await login({ ...more, replica: 'login-0' }), await login({ ...more, replica: 'login-1' })];
+  const balancer = await relay(...Array<number>(13).fill(first.listener.port), second.listener.port);
+  // A pause after twelve failures would be about 40 s.
+  joined(balancer.endpoint, { times: { redialMs: [10, 600_000] } });
+  await second.next();
+  expect(first.listener.tunnels()).toHaveLength(1);
+});
+
 test('dials again when the tunnel is cut, until the login server answers', async () => {
   let isAway = false;
   const admission = new OpenAdmission(() =>
