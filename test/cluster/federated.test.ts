@@ -317,7 +317,8 @@ describe.skipIf(absent !== undefined || kubectl === undefined)('a login server w
   });
 
   for (const [cut, { now, over, waits }] of Object.entries(cuts)) {
-    test(`${cut} during a sign-in: the next one is whole, and there is no other`, async () => {
+    // After each cut, the joined server waits up to 30 s before it dials.
+    test(`${cut} during a sign-in: the next one is whole, and there is no other`, { timeout: 400_000 }, async () => {
       for (const [what, calling, path] of calls) {
         username = `u${randomBytes(4).toString('hex')}`;
         grant({ clusters: ['north'] });
