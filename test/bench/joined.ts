@@ -10,7 +10,13 @@ import { fileURLToPath } from 'node:url';
 import { makeCertificates } from '../../src/sandbox/certificates.ts';
 import { startTailscaled } from '../../src/sandbox/tailscaled.ts';
 import { readKeys } from '../../src/server/federation/keys.ts';
-import { apiVersion, federationPaths, type Secret, textsOf } from '../../src/server/federation/objects.ts';
+import {
+  apiVersion,
+  federationPaths,
+  type Secret,
+  type TkaCluster,
+  textsOf,
+} from '../../src/server/federation/objects.ts';
 import { kubeconfigFile, startApiServer, startEtcd } from '../cluster/api-server.ts';
 import { findAssets } from '../cluster/assets.ts';
 import { applyManifests, established, Fixture } from '../cluster/fixture.ts';
@@ -76,6 +82,16 @@ async function idle(metrics: string): Promise<{ cpuMs: number; resident: number;
     resident: Math.min(first.residentBytes, last.residentBytes),
     heap: Math.min(first.heapBytes, last.heapBytes),
   };
+}
+
+/** Waits until the status of each TkaCluster says that it is connected. The login server writes them after the dials. */
+async function allWritten(kube: Fixture['kube']): Promise<void> {
+  for (const late = performance.now() + connectMs; performance.now() < late; await delay(200)) {
+    let written = 0;
+    for await (const found of kube.list<TkaCluster>(federationPaths.clusters())) if (found.status?.connected) written++;
+    if (written === count) return;
+  }
+  throw new Error('the login server does not write the status of all joined clusters in time');
 }
 
 /** Runs `work` for each item, 20 at a time. */
@@ -178,6 +194,7 @@ export async function joinedClusters(): Promise<string[]> {
     const connected = await reading(metrics, (found) => found.connected === count);
     const handshakeMs = ((connected.cpuSeconds - started.cpuSeconds) * 1000) / count;
     for (let i = 0; i < logins; i++) await timed(through(i));
+    await allWritten(kube);
     const after = await idle(metrics);
 
     const [direct, tunneled]: [number[], number[]] = [[], []];
