@@ -34,13 +34,13 @@ export function clusterByName(
   // Prefer listed clusters: a cluster can be recreated under its old name.
   const exact = there.length > 0 ? there : named;
   const own = ours.find(isIt);
-  const clusterOf = (context: OurContext) => [...contextsByCluster({ ours: [context] }, clusters).keys()][0];
-  if (own !== undefined && exact.length === 0) return clusterOf(own);
+  const isOurs = own !== undefined && (exact.length === 0 || isJoined(own));
+  const listed = isOurs ? [...contextsByCluster({ ours: [own] }, clusters).keys()][0] : undefined;
+  if (isOurs && exact.length === 0) return listed;
   const rest = command === 'exec' ? ' -- COMMAND' : '';
   // A later cluster of the tailnet takes the name of a joined one, but not the name of its context.
   const [only] = exact;
-  if (own !== undefined && isJoined(own) && exact.length === 1 && only?.server != null && only !== clusterOf(own)) {
-    const listed = clusterOf(own);
+  if (isOurs && exact.length === 1 && only?.server != null && only !== listed) {
     const isThere = listed === undefined || listed.servers.some((each) => each.server === own.server);
     const server = isThere ? own.server : (listed.server ?? own.server);
     throw new UsageError(`${quoted(name)} is a cluster, and the context of another cluster`, {

@@ -12,7 +12,7 @@ import { serveTunnel } from './own-tunnel.ts';
 // The login server says how many replicas it has. More connections than this are never opened.
 const replicaLimit = 16;
 const stopMs = 5_000;
-// Another key is no refusal of the login server: a wrong server can be at its address for a while.
+// Another key does not come from the login server: a wrong server can be at its address for a while.
 const refusals: Readonly<Record<string, RefusalCode>> = { clock: 'clock', version: 'version' };
 
 /**
@@ -69,7 +69,7 @@ class Tunnels implements OwnTunnels {
   #wanted = 1;
   #known: readonly string[];
   #problem: string | undefined;
-  /** Dials since the last one that opened a tunnel, and tunnels in a row that broke soon. */
+  /** Failed dials since the last one that opened a tunnel, and tunnels in a row that broke soon. */
   #attempts = 0;
   #flaps = 0;
   /** Dials in a row that reached a replica that has a tunnel. */
@@ -127,12 +127,12 @@ class Tunnels implements OwnTunnels {
 
   /**
    * Waits for a random time, which is longer after each dial without success. Which replica a load balancer chooses is a
-   * matter of luck: the first dials to a wrong one are no failures.
+   * matter of luck: the first dials to a wrong one do not count as failures.
    */
   #pause(): Promise<void> {
     const [shortest, longest] = this.#times.redialMs;
-    const luckless = Math.max(0, this.#duplicates - fewDuplicates);
-    const failures = this.#duplicates > 0 ? luckless : this.#attempts + this.#flaps;
+    const failures =
+      this.#duplicates > 0 ? Math.max(0, this.#duplicates - fewDuplicates) : this.#attempts + this.#flaps;
     const most = Math.min(longest, shortest * 2 ** Math.min(failures + 1, 16));
     return this.#sleep(shortest + Math.random() * (most - shortest), () => false);
   }

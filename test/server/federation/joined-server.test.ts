@@ -98,6 +98,16 @@ class Cluster {
   }
 }
 
+/** Returns a login server, and a cluster with a join Secret for it. */
+async function mounted(
+  options?: Parameters<typeof login>[0],
+): Promise<{ readonly it: Login; readonly cluster: Cluster }> {
+  const it = await login(options);
+  const cluster = await Cluster.make();
+  mountSecret(cluster.folder, secretFor(it));
+  return { it, cluster };
+}
+
 // A slow machine is not a reason to try again: these tests count the requests to join.
 const patient = { handshakeMs: 60_000, silenceMs: 60_000, redialMs: [10, 100] } as const;
 
@@ -148,9 +158,7 @@ test('with an empty folder asks once whether the cluster has joined before, and 
 
 test('every replica opens tunnels, only the leader joins, and the statement is the one of the cluster info', async () => {
   const admission = new OpenAdmission();
-  const it = await login({ admission });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { it, cluster } = await mounted({ admission });
   const servers = [await cluster.replica({ leads: false }), await cluster.replica()];
   for (const server of servers) {
     expect(server.active()).toBe(true);
@@ -173,9 +181,7 @@ test('every replica opens tunnels, only the leader joins, and the statement is t
 
 test('a member of the mesh joins only after the mesh knows its key', async () => {
   const admission = new OpenAdmission();
-  const it = await login({ admission });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted({ admission });
   const announced = new Set<string>();
   const server = await cluster.replica({ isAnnounced: (hash) => announced.has(hash) });
   await becomes(cluster.status, { status: 'Joining', reason: 'Waiting', msg: expect.stringContaining('mesh') });
@@ -188,9 +194,7 @@ test('a member of the mesh joins only after the mesh knows its key', async () =>
 });
 
 test('a cluster that has joined keeps its tunnels without the join Secret, also after a restart', async () => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted();
   const first = await cluster.replica();
   await becomes(cluster.status, { status: 'Joined' });
   await first.stop();
@@ -213,9 +217,7 @@ test('while the cluster info is missing, says so and joins later', async () => {
 });
 
 test('a change of what the cluster says about itself is announced by new tunnels', async () => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { it, cluster } = await mounted();
   await cluster.replica();
   await it.next();
   cluster.info.labels.region = 'us';
@@ -225,9 +227,7 @@ test('a change of what the cluster says about itself is announced by new tunnels
 test('the next leader goes on with a join that has not succeeded, with the same key', async () => {
   let answer: JoinAnswer = { ok: false, code: 'unavailable', message: 'no leader' };
   const admission = new OpenAdmission(undefined, () => answer);
-  const it = await login({ admission });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted({ admission });
   const [first, second] = [await cluster.replica(), await cluster.replica({ leads: false })];
   await becomes(cluster.status, { status: 'Joining', msg: expect.stringMatching(/no leader$/) });
   // The other replica reports the same.
@@ -245,9 +245,7 @@ test('the next leader goes on with a join that has not succeeded, with the same 
 test('a refusal is final until the Secret changes; the reason is in the status', async () => {
   let answer: JoinAnswer = rejected;
   const admission = new OpenAdmission(undefined, () => answer);
-  const it = await login({ admission });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { it, cluster } = await mounted({ admission });
   const server = await cluster.replica();
   await becomes(cluster.status, { status: 'Rejected', reason: 'Refused' });
   expect(cluster.status()?.msg).toMatch(/^cannot join https:.*: .*the join token was revoked$/);
@@ -262,9 +260,7 @@ test('a server without the key of the token gets no token; the login server can 
   const admission = new OpenAdmission();
   const wrong = newKey();
   let keys = [wrong];
-  const it = await login({ admission, keys: () => keys });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted({ admission, keys: () => keys });
   const server = await cluster.replica();
   const msg = expect.stringMatching(/^cannot join .* yet: .* has another key than this cluster knows/);
   await becomes(cluster.status, { status: 'Joining', reason: 'Unavailable', msg });
@@ -330,9 +326,7 @@ describe('eviction', () => {
   });
 
   test('told through a tunnel of a later join ends the sign-ins, without another dial', async () => {
-    const it = await login();
-    const cluster = await Cluster.make();
-    mountSecret(cluster.folder, secretFor(it));
+    const { it, cluster } = await mounted();
     await connected(await cluster.replica());
     await becomes(cluster.status, { status: 'Joined' });
     const { id } = await it.next();
@@ -346,9 +340,7 @@ describe('eviction', () => {
   });
 
   test('that could not be finished is finished by the next process', async () => {
-    const it = await login({ admission: new OpenAdmission(() => gone) });
-    const cluster = await Cluster.make();
-    mountSecret(cluster.folder, secretFor(it));
+    const { cluster } = await mounted({ admission: new OpenAdmission(() => gone) });
     // The sign-ins end, but that is all. The first end is that of the join.
     cluster.api.fault = (method) => (method === 'PATCH' && cluster.ended.length > 1 ? 'refuse' : undefined);
     const first = await cluster.replica();
@@ -367,9 +359,7 @@ describe('eviction', () => {
     'ends the sign-ins also while tka-cluster-info cannot be read: %s',
     async (fault) => {
       let answer: DialAnswer = { ok: true };
-      const it = await login({ admission: new OpenAdmission(() => answer) });
-      const cluster = await Cluster.make();
-      mountSecret(cluster.folder, secretFor(it));
+      const { it, cluster } = await mounted({ admission: new OpenAdmission(() => answer) });
       const server = await cluster.replica();
       await connected(server);
       await becomes(cluster.status, { status: 'Joined' });
@@ -384,9 +374,7 @@ describe('eviction', () => {
   );
 
   test('that is news of before the cluster joined again ends no sign-in', async () => {
-    const it = await login();
-    const cluster = await Cluster.make();
-    mountSecret(cluster.folder, secretFor(it));
+    const { it, cluster } = await mounted();
     const leader = await cluster.replica();
     await becomes(cluster.status, { status: 'Joined' });
     await leader.stop();
@@ -407,9 +395,7 @@ describe('eviction', () => {
 
   test('whose status another replica writes at the same time still says which login server, and why', async () => {
     const admission = new OpenAdmission(() => gone);
-    const it = await login({ admission });
-    const cluster = await Cluster.make();
-    mountSecret(cluster.folder, secretFor(it));
+    const { cluster } = await mounted({ admission });
     // As a leader that reads the record between the two changes does.
     const asOther = { status: 'Rejected', reason: 'Evicted', msg: 'the login server has evicted this cluster' };
     let others = 0;
@@ -431,9 +417,7 @@ describe('eviction', () => {
 
   test('that the status does not tell any more is told again, and the Secret is not used again', async () => {
     const admission = new OpenAdmission(() => gone);
-    const it = await login({ admission });
-    const cluster = await Cluster.make();
-    mountSecret(cluster.folder, secretFor(it));
+    const { cluster } = await mounted({ admission });
     await cluster.replica();
     await becomes(cluster.status, { status: 'Rejected', reason: 'Evicted' });
     // As a leader that has just read the record of before does.
@@ -481,9 +465,7 @@ test('without tka-cluster-info, a login server of the same name does not get the
 });
 
 test('sign-ins through the login server that it is joined to are left alone', async () => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted();
   await connected(await cluster.replica());
   cluster.ended.splice(0);
   cluster.through.push('primary');
@@ -496,9 +478,7 @@ test('sign-ins through the login server that it is joined to are left alone', as
 test('keys that a known key has signed are kept for the next process', async () => {
   const next = newKey();
   let keys = [loginKey];
-  const it = await login({ keys: () => keys });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { it, cluster } = await mounted({ keys: () => keys });
   const first = await cluster.replica({ leads: false });
   const leader = await cluster.replica();
   await connected(first);
@@ -519,9 +499,7 @@ test('keys that a known key has signed are kept for the next process', async () 
 test('a key that is removed from the front of the list is not trusted any more, also by the next process', async () => {
   const next = newKey();
   let keys = [loginKey, next];
-  const it = await login({ keys: () => keys });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { it, cluster } = await mounted({ keys: () => keys });
   await connected(await cluster.replica());
   await becomes(cluster.record, { primaryPublicKey: `${loginKey.publicKey}\n${next.publicKey}` });
   keys = [next];
@@ -532,9 +510,7 @@ test('a key that is removed from the front of the list is not trusted any more, 
 test('a key that was replaced and then removed does not close the tunnels', async () => {
   const next = newKey();
   let keys = [loginKey];
-  const it = await login({ keys: () => keys });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { it, cluster } = await mounted({ keys: () => keys });
   const server = await cluster.replica();
   let tunnel = await it.next();
   for (const signing of [[next, loginKey], [next]]) {
@@ -552,9 +528,7 @@ test('a key that was replaced and then removed does not close the tunnels', asyn
 });
 
 test('a damaged tka-cluster-info leaves the tunnels open', async () => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted();
   const server = await cluster.replica();
   await connected(server);
   await becomes(cluster.status, { status: 'Joined' });
@@ -570,9 +544,7 @@ test('a damaged tka-cluster-info leaves the tunnels open', async () => {
 
 test('deleting tka-cluster-info leaves the federation, until the join Secret changes: the sign-ins end', async () => {
   const admission = new OpenAdmission();
-  const it = await login({ admission });
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { it, cluster } = await mounted({ admission });
   const server = await cluster.replica();
   await becomes(cluster.status, { status: 'Joined' });
   cluster.through.push('primary');
@@ -633,9 +605,7 @@ test.each([
 ])(
   'a cluster that has joined opens its tunnels although its API server forbids everything %s',
   async (_, forbiddenMs) => {
-    const it = await login();
-    const cluster = await Cluster.make();
-    mountSecret(cluster.folder, secretFor(it));
+    const { cluster } = await mounted();
     const first = await cluster.replica();
     await connected(first);
     await first.stop();
@@ -653,9 +623,7 @@ test.each([
 );
 
 test('without the manifests of a joined cluster, says what to apply', async () => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted();
   cluster.api.fault = () => 'forbid';
   const server = await cluster.replica();
   await becomes(() => ({ problem: server.problem() }), { problem: 'this cluster cannot join: secrets is forbidden' });
@@ -669,9 +637,7 @@ test('without the manifests of a joined cluster, says what to apply', async () =
 });
 
 test('without rights to tka-cluster-info for long, the cluster leaves; with them again it comes back', async () => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted();
   const servers = [
     await cluster.replica({ forbiddenMs: 100 }),
     await cluster.replica({ leads: false, forbiddenMs: 100 }),
@@ -686,9 +652,7 @@ test('without rights to tka-cluster-info for long, the cluster leaves; with them
 });
 
 test('without rights to tka-cluster-info for a moment, the tunnels stay open', async () => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted();
   const server = await cluster.replica();
   await connected(server);
   cluster.ended.splice(0);
@@ -735,9 +699,7 @@ test.each([
   ['an API server that is away for a while', 'refuse'],
   ['a proxy that answers 404 for the API server', 'mislead'],
 ] as const)('%s leaves the tunnels open', async (_, fault) => {
-  const it = await login();
-  const cluster = await Cluster.make();
-  mountSecret(cluster.folder, secretFor(it));
+  const { cluster } = await mounted();
   const server = await cluster.replica();
   await connected(server);
   cluster.ended.splice(0);
