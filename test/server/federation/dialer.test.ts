@@ -120,8 +120,8 @@ test('one tunnel to each replica of the login server behind a load balancer, als
 test('a load balancer that chooses the same replica again and again does not make the pauses long soon', async () => {
   const more = { replicas: () => 2 };
   const [first, second] = [await login({ ...more, replica: 'login-0' }), await login({ ...more, replica: 'login-1' })];
-  const balancer = await relay(...Array<number>(13).fill(first.listener.port), second.listener.port);
-  // A pause after twelve failures would be about 40 s.
+  const balancer = await relay(...Array<number>(16).fill(first.listener.port), second.listener.port);
+  // A pause after fifteen failures would be about five minutes.
   joined(balancer.endpoint, { times: { redialMs: [10, 600_000] } });
   await second.next();
   expect(first.listener.tunnels()).toHaveLength(1);
